@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A prediction as data: each measurement with its source, PCR values derived."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from aemseal.measure.boot_entry import Role
+from aemseal.words.digest import (
+    Digest,
+    Digests,
+    HashAlgorithm,
+    PcrBank,
+    PcrSelection,
+)
+from aemseal.words.errors import BankError, PredictionError
+
+
+class SourceKind(Enum):
+    """Where a measurement comes from; the words of the command line's JSON."""
+
+    FILE = "file"
+    CONSTANT = "constant"
+    CARRIED = "carried"
+
+
+class Calibrated(Enum):
+    """Whether the same rule was seen to give what the running boot measured."""
+
+    NOW = "now"
+    """Recomputed from the running boot's own files, and found in its log."""
+
+    BASELINE = "baseline"
+    """Those files are gone; enrol or the last confirm had calibrated them."""
+
+    NO = "no"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a measurement is made from.
+
+    A file carries `path`, its own digests (`file_digests`, in its view) and, where
+    it has one, `cmdline`; a carried one the number of the `event` it repeats.
+    `version` is the file's own word for its release, for people.
+    """
+
+    kind: SourceKind
+    path: str | None = None
+    cmdline: bytes | None = None
+    event: int | None = None
+    version: str | None = None
+    file_digests: Digests = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One extend: the PCR, a digest for each bank, and why it will happen."""
+
+    pcr: int
+    digests: Digests
+    role: Role
+    source: Source
+    calibrated: Calibrated = Calibrated.NO
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A PCR that cannot be known, and the reason; `event` is the log's, if any."""
+
+    pcr: int
+    reason: str
+    event: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What one boot measures, in order, after a dynamic launch.
+
+    `stack` and `map` are the words of the JSON ("tboot"; "legacy" or "da").
+    """
+
+    stack: str
+    map: str
+    entry: str
+    measurements: tuple[Measurement, ...]
+    refusals: tuple[Refusal, ...] = ()
+
+    @property
+    def is_complete(self) -> bool:
+        """No PCR was refused."""
+        return not self.refusals
+
+    @property
+    def is_calibrated(self) -> bool:
+        """No measurement is uncalibrated."""
+        return all(each.calibrated is not Calibrated.NO for each in self.measurements)
+
+    def bank(self, algorithm: HashAlgorithm) -> PcrBank:
+        """Replay the measurements; refused PCRs are absent from the result.
+
+        PCR 13 starts at 00.. from power-on, 17 to 22 at 00.. from the launch; the
+        PCRs that no measurement extends are absent too. BankError when a measurement
+        has no digest in this bank.
+        """
+        refused = {refusal.pcr for refusal in self.refusals}
+        values: dict[int, Digest] = {}
+        for each in self.measurements:
+            if each.pcr in refused:
+                continue
+            digest = each.digests.get(algorithm)
+            if digest is None:
+                raise BankError(
+                    f"the {each.role} measurement into PCR {each.pcr} has no digest "
+                    f"in the {algorithm} bank"
+                )
+            before = values.get(each.pcr, algorithm.zero())
+            values[each.pcr] = before.extended(digest)
+        return PcrBank(algorithm, values)
+
+    def require(self, selection: PcrSelection) -> Mapping[int, Digest]:
+        """Return the value of every PCR selected.
+
+        PredictionError when one is refused, when nothing extends it, or when a
+        measurement of it was never calibrated.
+        """
+        for refusal in self.refusals:
+            if refusal.pcr in selection:
+                raise PredictionError(f"PCR {refusal.pcr}: {refusal.reason}")
+        bank = self.bank(selection.algorithm)
+        for pcr in selection.pcrs:
+            if pcr not in bank.values:
+                raise PredictionError(
+                    f"PCR {pcr} is selected but nothing extends it on this machine",
+                    f"take {pcr} out of the selection ({selection})",
+                )
+        for each in self.measurements:
+            if each.pcr in selection and each.calibrated is Calibrated.NO:
+                raise PredictionError(
+                    f"the rule for {each.role} (PCR {each.pcr}) could not be checked "
+                    "against the running boot",
+                    "reboot into the current files, confirm, and try again",
+                )
+        return {pcr: bank.values[pcr] for pcr in selection.pcrs}
