@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The hook's configuration in the initramfs, and the record it leaves in /run.
+
+Format: docs/slot-format.md, version 1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from aemseal.formats.text_lines import LineReader
+from aemseal.words.digest import Digest, HashAlgorithm, PcrSelection
+from aemseal.words.errors import UsageError
+
+RECORD_LIMIT = 8192
+CAP_DATA = b"aemseal cap"
+"""What TPM2_PCR_Event hashes into PCR 13 when the hook is done."""
+
+LUKS_PCR = 13
+_UUID = re.compile(r"[0-9A-Za-z-]{1,64}")
+
+
+def hook_conf(selection: PcrSelection) -> bytes:
+    """Write hook.conf: the bank and the PCRs, which the medium cannot change."""
+    pcrs = ",".join(map(str, selection.pcrs))
+    text = f"aemseal-hook 1\nbank {selection.algorithm}\npcrs {pcrs}\n"
+    return text.encode("ascii")
+
+
+def pin_of(srk_tr: bytes) -> bytes:
+    """Return what the record calls `pin`: SHA-256 of the serialized storage key."""
+    return hashlib.sha256(srk_tr).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class HookRecord:
+    """What the hook says it did in this boot.
+
+    `luks` are the extends of PCR 13 in order, as (UUID, digest); `cap` is absent
+    when the cap failed; `pin` names the storage key the initramfs trusts.
+    """
+
+    algorithm: HashAlgorithm
+    pin: bytes
+    luks: tuple[tuple[str, Digest], ...]
+    cap: Digest | None
+    outcome: str
+    count: int | None = None
+    branch: str | None = None
+
+    @classmethod
+    def parse(cls, data: bytes, what: str = "record") -> HookRecord:
+        """Read the record; FormatError for anything that is not of this format."""
+        reader = LineReader.of(what, data, RECORD_LIMIT)
+        if reader.fields("aemseal-record", 1) != ["1"]:
+            raise reader.fail("another version of the format")
+        try:
+            algorithm = HashAlgorithm.named(reader.fields("bank", 1)[0])
+        except UsageError as error:
+            raise reader.fail(error.message) from None
+        pin = reader.hex(reader.fields("pin", 1)[0], 32)
+        luks = []
+        while reader.next_is("luks"):
+            uuid, digest = reader.fields("luks", 2)
+            if _UUID.fullmatch(uuid) is None:
+                raise reader.fail("not a UUID")
+            luks.append((uuid, Digest(algorithm, reader.hex(digest, algorithm.size))))
+        cap = None
+        if reader.next_is("cap"):
+            digest = reader.fields("cap", 1)[0]
+            cap = Digest(algorithm, reader.hex(digest, algorithm.size))
+        outcome = reader.name(reader.fields("outcome", 1)[0])
+        count = branch = None
+        if reader.next_is("count"):
+            count = reader.number(reader.fields("count", 1)[0])
+        if reader.next_is("branch"):
+            branch = reader.name(reader.fields("branch", 1)[0])
+        reader.finish()
+        return cls(algorithm, pin, tuple(luks), cap, outcome, count, branch)
+
+    @property
+    def measured(self) -> Digest:
+        """PCR 13 when the hook asked for the secret: the headers, before the cap."""
+        value = self.algorithm.zero()
+        for _, digest in self.luks:
+            value = value.extended(digest)
+        return value
+
+    @property
+    def left(self) -> Digest:
+        """PCR 13 as the hook left it: what the TPM must hold now."""
+        return self.measured if self.cap is None else self.measured.extended(self.cap)

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The files on a medium: the sealed secrets and the acceptance in force.
+
+Format and limits: docs/slot-format.md, version 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aemseal.formats.text_lines import LineReader, is_name
+from aemseal.formats.tpm_policy import (
+    MAX_BRANCHES,
+    policy_nv_equal,
+    policy_or,
+)
+
+VAULT_FILE = "vault"
+VAULT_LIMIT = 32768
+ACCEPTANCE_LIMIT = 8192
+PART_SIZE = 128
+"""The most bytes a TPM seals at once (TPM 2.0 part 2, MAX_SYM_DATA)."""
+
+MAX_PARTS = 16
+MAX_SECRETS = 4
+SECRET_KINDS = ("text",)
+
+
+def acceptance_file(count: int) -> str:
+    """Return the name of the acceptance for this value of the counter."""
+    return f"acceptance.{count}"
+
+
+@dataclass(frozen=True, slots=True)
+class SealedPart:
+    """A sealed object: TPM2B_PUBLIC and TPM2B_PRIVATE, as marshalled."""
+
+    public: bytes
+    private: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SealedSecret:
+    """A secret in parts of at most PART_SIZE bytes each; `pin`: PolicyAuthValue."""
+
+    name: str
+    kind: str
+    pin: bool
+    parts: tuple[SealedPart, ...]
+
+    def __post_init__(self) -> None:
+        if not is_name(self.name) or self.kind not in SECRET_KINDS:
+            raise ValueError(f"secret {self.name!r} of kind {self.kind!r}")
+        if not 1 <= len(self.parts) <= MAX_PARTS:
+            raise ValueError(f"a secret has 1 to {MAX_PARTS} parts")
+
+
+@dataclass(frozen=True, slots=True)
+class VaultFile:
+    """What a medium holds from enrol on.
+
+    `counter` is the NV index handle, `key` a TPMT_PUBLIC, `policy_ref` 32 bytes.
+    """
+
+    generation: int
+    medium: str
+    counter: int
+    key: bytes
+    policy_ref: bytes
+    secrets: tuple[SealedSecret, ...]
+
+    def __post_init__(self) -> None:
+        if self.generation < 1 or not is_name(self.medium):
+            raise ValueError(f"generation {self.generation} medium {self.medium!r}")
+        if not 1 <= len(self.secrets) <= MAX_SECRETS:
+            raise ValueError(f"a vault has 1 to {MAX_SECRETS} secrets")
+
+    def to_bytes(self) -> bytes:
+        """Write the file."""
+        lines = [
+            "aemseal-vault 1",
+            f"generation {self.generation}",
+            f"medium {self.medium}",
+            f"counter {self.counter:08x}",
+            f"key {self.key.hex()}",
+            f"policy-ref {self.policy_ref.hex()}",
+        ]
+        for secret in self.secrets:
+            lines.append(
+                f"secret {secret.name} {secret.kind} {int(secret.pin)} "
+                f"{len(secret.parts)}"
+            )
+            lines += [
+                f"part {part.public.hex()} {part.private.hex()}"
+                for part in secret.parts
+            ]
+        return ("\n".join(lines) + "\n").encode("ascii")
+
+    @classmethod
+    def parse(cls, data: bytes, what: str = VAULT_FILE) -> VaultFile:
+        """Read the file; FormatError for anything that is not of this format."""
+        reader = LineReader.of(what, data, VAULT_LIMIT)
+        if reader.fields("aemseal-vault", 1) != ["1"]:
+            raise reader.fail("another version of the format")
+        generation = reader.number(reader.fields("generation", 1)[0])
+        medium = reader.name(reader.fields("medium", 1)[0])
+        counter = reader.hex(reader.fields("counter", 1)[0], 4)
+        key = reader.hex(reader.fields("key", 1)[0])
+        policy_ref = reader.hex(reader.fields("policy-ref", 1)[0], 32)
+        secrets = []
+        while not reader.done:
+            secrets.append(_read_secret(reader))
+        try:
+            return cls(
+                generation=generation,
+                medium=medium,
+                counter=int.from_bytes(counter, "big"),
+                key=key,
+                policy_ref=policy_ref,
+                secrets=tuple(secrets),
+            )
+        except ValueError as error:
+            raise reader.fail(str(error)) from None
+
+
+def _read_secret(reader: LineReader) -> SealedSecret:
+    name, kind, pin, count = reader.fields("secret", 4)
+    if pin not in ("0", "1"):
+        raise reader.fail("the PIN field is neither 0 nor 1")
+    wanted = reader.number(count)
+    if wanted > MAX_PARTS:
+        raise reader.fail(f"over {MAX_PARTS} parts")
+    parts = []
+    for _ in range(wanted):
+        public, private = reader.fields("part", 2)
+        parts.append(SealedPart(reader.hex(public), reader.hex(private)))
+    try:
+        return SealedSecret(name, kind, pin == "1", tuple(parts))
+    except ValueError as error:
+        raise reader.fail(str(error)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedBranch:
+    """One boot that may unseal: its PolicyPCR digest, and a name for the record."""
+
+    policy: bytes
+    name: str
+
+    def __post_init__(self) -> None:
+        if not is_name(self.name):
+            raise ValueError(f"branch name {self.name!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """A signed policy for one medium, in force while the counter equals `count`.
+
+    `branches` are 1 to 8; a lone one is written (and hashed) twice. `signature` is
+    a TPMT_SIGNATURE over the approval digest of `policy`.
+    """
+
+    generation: int
+    medium: str
+    count: int
+    branches: tuple[AcceptedBranch, ...]
+    policy: bytes
+    signature: bytes
+
+    def __post_init__(self) -> None:
+        if not is_name(self.medium):
+            raise ValueError(f"medium {self.medium!r}")
+        if not 1 <= len(self.branches) <= MAX_BRANCHES:
+            raise ValueError(f"an acceptance has 1 to {MAX_BRANCHES} branches")
+
+    def to_bytes(self) -> bytes:
+        """Write the file."""
+        lines = [
+            "aemseal-acceptance 1",
+            f"generation {self.generation}",
+            f"medium {self.medium}",
+            f"count {self.count}",
+            *(
+                f"branch {branch.policy.hex()} {branch.name}"
+                for branch in _at_least_two(self.branches)
+            ),
+            f"policy {self.policy.hex()}",
+            f"signature {self.signature.hex()}",
+        ]
+        return ("\n".join(lines) + "\n").encode("ascii")
+
+    @classmethod
+    def parse(cls, data: bytes, what: str = "acceptance") -> Acceptance:
+        """Read the file; FormatError for anything that is not of this format.
+
+        A lone branch comes back as the two lines it was written as.
+        """
+        reader = LineReader.of(what, data, ACCEPTANCE_LIMIT)
+        if reader.fields("aemseal-acceptance", 1) != ["1"]:
+            raise reader.fail("another version of the format")
+        generation = reader.number(reader.fields("generation", 1)[0])
+        medium = reader.name(reader.fields("medium", 1)[0])
+        count = reader.number(reader.fields("count", 1)[0])
+        branches = []
+        while reader.next_is("branch"):
+            policy, name = reader.fields("branch", 2)
+            branches.append(AcceptedBranch(reader.hex(policy, 32), reader.name(name)))
+        policy_digest = reader.hex(reader.fields("policy", 1)[0], 32)
+        signature = reader.hex(reader.fields("signature", 1)[0])
+        reader.finish()
+        if not 2 <= len(branches) <= MAX_BRANCHES:
+            raise reader.fail(f"{len(branches)} branches instead of 2 to 8")
+        return cls(generation, medium, count, tuple(branches), policy_digest, signature)
+
+
+def approved_policy(
+    branches: tuple[AcceptedBranch, ...], counter_name: bytes, count: int
+) -> bytes:
+    """Return the policy an acceptance approves: PolicyPCR, PolicyOR, PolicyNV."""
+    digests = [branch.policy for branch in _at_least_two(branches)]
+    return policy_nv_equal(policy_or(digests), counter_name, count)
+
+
+def _at_least_two(
+    branches: tuple[AcceptedBranch, ...],
+) -> tuple[AcceptedBranch, ...]:
+    return branches * 2 if len(branches) == 1 else branches
