@@ -3,7 +3,8 @@
 
 Sources: TCG PC Client Platform Firmware Profile 10.4.1 (0x00 to 0x8000000F), Intel
 TXT Software Development Guide appendix G (0x401 to 0x4FF), tboot include/txt/
-config_regs.h and policy.c (0x501). A type that is in no row is named "0x...".
+config_regs.h and policy.c (0x501), TrenchBoot's Linux include/linux/slaunch.h and
+Xen arch/x86/slaunch.c (0x502 to 0x504). A type that is in no row is named "0x...".
 """
 
 from __future__ import annotations
@@ -21,6 +22,11 @@ TXT_MLE_HASH = 0x404
 TXT_OSSINITDATA_CAP_HASH = 0x40F
 TXT_SINIT_PUBKEY_HASH = 0x410
 TBOOT_MEASUREMENT = 0x501
+SLAUNCH_START = 0x503
+SLAUNCH_END = 0x504
+
+_NEVER_EXTENDED = frozenset({EV_NO_ACTION, SLAUNCH_START, SLAUNCH_END})
+"""Listed for the reader only; Linux logs the two markers with a zero digest."""
 
 _TCG_NAMES = {
     0x00: "EV_PREBOOT_CERT",
@@ -86,6 +92,9 @@ _TXT_NAMES = {
     0x4FE: "RANDOM_VALUE",
     0x4FF: "CAP_VALUE",
     0x501: "TBOOT",
+    0x502: "SLAUNCH",
+    0x503: "SLAUNCH_START",
+    0x504: "SLAUNCH_END",
 }
 
 _NAMES = {**_TCG_NAMES, **_TXT_NAMES}
@@ -125,7 +134,7 @@ class Event:
     @property
     def is_extended(self) -> bool:
         """Whether a TPM was asked to extend it (no EV_NO_ACTION, no PCR above 23)."""
-        return self.untrusted_type != EV_NO_ACTION and self.pcr < PCR_COUNT
+        return self.untrusted_type not in _NEVER_EXTENDED and self.pcr < PCR_COUNT
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +150,8 @@ class EventLog:
     events: tuple[Event, ...] = field(repr=False)
     startup_locality: int = 0
     """What PCR 0 started from (StartupLocality): its last byte, 0, 3 or 4."""
+    unknown_algorithms: tuple[int, ...] = ()
+    """TCG identifiers of banks the log names too, whose digests were passed over."""
 
     def __post_init__(self) -> None:
         if [event.number for event in self.events] != list(range(len(self.events))):
