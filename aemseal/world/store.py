@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Durable files: written beside, fsynced, renamed, the folder fsynced.
+
+Paths are as on the running system ("/var/lib/aemseal/state.json") and are taken below
+`root`. Each step announces itself at the seam. OSError becomes AemsealError (exit 1)
+that names the path and the cause.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from aemseal.words.errors import AemsealError, VaultError
+from aemseal.world.seam import Seam
+
+STATE_FOLDER = "/var/lib/aemseal"
+LOCK_FILE = f"{STATE_FOLDER}/lock"
+READ_LIMIT = 16 << 20
+"""No file of ours is larger; a larger one is not ours."""
+
+
+class Files:
+    """The files aemseal owns: on the encrypted root, and on its media."""
+
+    def __init__(self, root: Path, seam: Seam | None = None) -> None:
+        self.root = root
+        self.seam = seam or Seam()
+
+    def below_root(self, path: str) -> Path:
+        """Return where an absolute path of the machine lies."""
+        return self.root / path.lstrip("/")
+
+    def read(self, path: str) -> bytes | None:
+        """Return a file's bytes, None when there is none."""
+        with _told(path), self.seam.step(f"read {path}"):
+            try:
+                with self.below_root(path).open("rb") as file:
+                    data = file.read(READ_LIMIT + 1)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            if len(data) > READ_LIMIT:
+                raise VaultError(f"{path} has over {READ_LIMIT >> 20} MiB: not ours")
+            return data
+
+    def names(self, folder: str) -> list[str]:
+        """List a folder, sorted; empty when there is none."""
+        with _told(folder), self.seam.step(f"list {folder}"):
+            try:
+                return sorted(os.listdir(self.below_root(folder)))
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+
+    def write(self, path: str, data: bytes, mode: int = 0o600) -> None:
+        """Put `data` at `path`, wholly or not at all, and lastingly."""
+        place = self.below_root(path)
+        beside = place.with_name(f".{place.name}.new")
+        with _told(path):
+            self._make_folder(place.parent)
+            with self.seam.step(f"write {path}"):
+                handle = os.open(
+                    beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode
+                )
+                with os.fdopen(handle, "wb") as file:
+                    os.fchmod(file.fileno(), mode)
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            with self.seam.step(f"rename {path}"):
+                beside.replace(place)
+            with self.seam.step(f"sync {path}"):
+                _sync_folder(place.parent)
+
+    def remove(self, path: str) -> None:
+        """Take a file away, lastingly; nothing when it is not there."""
+        place = self.below_root(path)
+        with _told(path):
+            if not place.parent.is_dir():
+                return
+            with self.seam.step(f"remove {path}"):
+                place.unlink(missing_ok=True)
+            with self.seam.step(f"sync {path}"):
+                _sync_folder(place.parent)
+
+    def exists(self, folder: str) -> bool:
+        """Whether a folder is there: a medium that is at hand."""
+        return self.below_root(folder).is_dir()
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the one lock of this machine's vault; AemsealError when it is held."""
+        place = self.below_root(LOCK_FILE)
+        with _told(LOCK_FILE):
+            self._make_folder(place.parent)
+            handle = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise AemsealError(
+                    "another aemseal is at work", "wait until it has finished"
+                ) from None
+            yield
+        finally:
+            os.close(handle)
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder.is_dir():
+            return
+        self._make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+@contextmanager
+def _told(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise AemsealError(f"{path}: {error.strerror or error}") from None
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
