@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Replaying an event log, and holding it against what the TPM says.
+
+`replay` only computes. `verify` is the one way to a `VerifiedLog`: what it holds was
+replayed onto the live PCRs and found equal, bank and PCR by PCR.
+
+How a log is replayed: PCR 0 starts from StartupLocality, every other one from zeros
+(17 to 22 too: a log with them is one of a dynamic launch, which resets them). Each
+extended event's digest is extended as it is, but for HASH_START (0x402): SINIT ACMs
+log either what was extended or the PCR's value after it, see `_Form`.
+Source: TPM 2.0 Library part 1, 17.2; Intel TXT Software Development Guide 1.9 and
+appendix G; opencit issue 63 and the ThinkPad T460p's log for the second form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import InitVar, dataclass
+from enum import Enum
+
+from aemseal.words.digest import (
+    DYNAMIC_PCRS,
+    Digest,
+    Digests,
+    HashAlgorithm,
+    PcrBank,
+    PcrSelection,
+)
+from aemseal.words.errors import (
+    BankError,
+    ReplayError,
+    SelectionError,
+    UnmeasuredError,
+)
+from aemseal.words.events import TBOOT_MEASUREMENT, TXT_HASH_START, Event, EventLog
+
+LAUNCH_PCR = 17
+"""The PCR that every dynamic launch extends first."""
+
+QUIRK_VALUE_LOGGED = "hash-start-logs-pcr-value"
+QUIRK_LISTED_TWICE = "hash-start-listed-twice"
+
+Extend = tuple[Event, Digests]
+"""An event and the digests that were extended for it, a bank each."""
+
+
+class _Form(Enum):
+    """What a HASH_START record's digest is (the data is H(ACM) || EDX)."""
+
+    EXTENDED = "ext"
+    """H(data), as for every other event: PCR 17 = H(0 || digest)."""
+
+    VALUE = "set"
+    """H(0 || H(data)): PCR 17 is the digest itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quirk:
+    """An event that was not replayed literally: its number, a name, what was done."""
+
+    event: int
+    name: str
+    effect: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What a log says the PCRs hold; nothing of it was held against a TPM.
+
+    `banks` holds every PCR that the log extends, in every bank that the log names
+    (but SM3 where this Python cannot compute it). `missing` says, by bank and PCR,
+    which extended events carry no digest in that bank: none means that the bank is
+    complete. `extends` are the extended events in order, with the digests as they
+    were extended; a bank whose extended digest the log does not tell is absent.
+    """
+
+    banks: Mapping[HashAlgorithm, PcrBank]
+    missing: Mapping[HashAlgorithm, Mapping[int, tuple[int, ...]]]
+    quirks: tuple[Quirk, ...]
+    extends: tuple[Extend, ...]
+
+
+_PROOF = object()
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedLog:
+    """A log whose replay equals live PCRs; only `verify` can make one.
+
+    `bank` holds every PCR of 17 to 22 whose replay equals the live value: all those
+    selected, and others that happened to be checked too. `extends` and `events_of`
+    tell of these PCRs alone. The digests of the other banks are what the same log
+    says of them: they were held against no PCR.
+    """
+
+    log: EventLog
+    bank: PcrBank
+    extends: tuple[Extend, ...]
+    quirks: tuple[Quirk, ...]
+    proof: InitVar[object]
+
+    def __post_init__(self, proof: object) -> None:
+        if proof is not _PROOF:
+            raise TypeError("a VerifiedLog comes from verify() alone")
+
+    @property
+    def algorithm(self) -> HashAlgorithm:
+        """The bank that was verified."""
+        return self.bank.algorithm
+
+    def events_of(self, pcr: int) -> tuple[Event, ...]:
+        """Return the events extended into a verified PCR, in order."""
+        return tuple(event for event, _ in self.extends if event.pcr == pcr)
+
+
+def replay(log: EventLog, live: PcrBank | None = None) -> Replay:
+    """Replay every bank that a log names.
+
+    `live` decides the form of a HASH_START record that its data does not decide.
+    """
+    extended = [event for event in log.events if event.is_extended]
+    twice = _listed_twice(extended)
+    events = [event for event in extended if event.number not in twice]
+    steps = _steps(events, live)
+    return Replay(
+        banks={
+            algorithm: _replay_bank(steps, algorithm, log.startup_locality)
+            for algorithm in log.algorithms
+            if _is_computable(algorithm)
+        },
+        missing={
+            algorithm: _missing(events, algorithm) for algorithm in log.algorithms
+        },
+        quirks=_quirks(steps, twice),
+        extends=tuple((step.event, step.extended) for step in steps),
+    )
+
+
+def verify(log: EventLog, live: PcrBank, selection: PcrSelection) -> VerifiedLog:
+    """Hold a log against live PCRs and return it as evidence.
+
+    PCRs of the selection outside 17 to 22 are not in such a log: others answer for
+    them. Raises, in this order,
+
+    - UnmeasuredError: PCR 17 is all FF or all 00;
+    - BankError: the log lacks the bank, or one of the selected PCRs' events is not
+      in it (the message names the first);
+    - SelectionError: nothing extends a selected PCR, or none of 17 to 22 is selected;
+    - ReplayError: a selected PCR's replay differs from the live value.
+    """
+    if live.algorithm is not selection.algorithm:
+        raise ValueError(f"live PCRs of {live.algorithm} for the selection {selection}")
+    _require_launch(live)
+    selected = [pcr for pcr in selection.pcrs if pcr in DYNAMIC_PCRS]
+    replayed = replay(log, live)
+    _require_bank(log, replayed, selection.algorithm, selected)
+    bank = replayed.banks[selection.algorithm]
+    _require_extended(bank, selected, selection)
+    _require_equal(bank, live, selected)
+    missing = replayed.missing[selection.algorithm]
+    verified = {
+        pcr: value
+        for pcr, value in bank.values.items()
+        if pcr in DYNAMIC_PCRS and live.values.get(pcr) == value and not missing[pcr]
+    }
+    return VerifiedLog(
+        log=log,
+        bank=PcrBank(selection.algorithm, verified),
+        extends=tuple(each for each in replayed.extends if each[0].pcr in verified),
+        quirks=replayed.quirks,
+        proof=_PROOF,
+    )
+
+
+def _require_launch(live: PcrBank) -> None:
+    value = live.value(LAUNCH_PCR)
+    if value.is_blank:
+        raise UnmeasuredError(
+            f"no dynamic launch took place: PCR {LAUNCH_PCR} is all "
+            f"{value.hex[:2]} in the {live.algorithm} bank",
+            "boot the entry that starts tboot, and see that TXT is on in the firmware",
+        )
+
+
+def _require_bank(
+    log: EventLog, replayed: Replay, algorithm: HashAlgorithm, selected: list[int]
+) -> None:
+    """Refuse a bank that does not hold every event of the selected PCRs."""
+    if algorithm not in log.algorithms:
+        names = ", ".join(map(str, log.algorithms)) or "none that is known"
+        raise BankError(
+            f"the event log has no {algorithm} bank", f"its banks are: {names}"
+        )
+    algorithm.new()
+    absent = [n for pcr in selected for n in replayed.missing[algorithm].get(pcr, ())]
+    if not absent:
+        return
+    event = log.events[min(absent)]
+    who = "tboot" if event.untrusted_type == TBOOT_MEASUREMENT else "the launch"
+    whole = [
+        str(other)
+        for other in log.algorithms
+        if not any(replayed.missing[other].get(pcr) for pcr in selected)
+    ]
+    raise BankError(
+        f"{who} did not extend the {algorithm} bank with event {event.number} "
+        f"({event.name}): PCR {event.pcr} of that bank does not cover the launch",
+        f"use {' or '.join(whole)}" if whole else "no bank covers all of these PCRs",
+    )
+
+
+def _require_extended(
+    bank: PcrBank, selected: list[int], selection: PcrSelection
+) -> None:
+    if not selected:
+        raise SelectionError(
+            f"no PCR of the dynamic launch is in the selection {selection}",
+            "17 is always sealed to",
+        )
+    for pcr in selected:
+        if pcr not in bank.values:
+            raise SelectionError(
+                f"nothing extends PCR {pcr} on this machine",
+                f"take {pcr} out of the selection ({selection})",
+            )
+
+
+def _require_equal(bank: PcrBank, live: PcrBank, selected: list[int]) -> None:
+    for pcr in selected:
+        if bank.value(pcr) != live.value(pcr):
+            raise ReplayError(
+                f"the event log does not give PCR {pcr}: replayed {bank.value(pcr)}, "
+                f"in the TPM {live.value(pcr)}",
+                "give the log of this very boot; tboot 1.9.7 to 1.10.0 writes its own "
+                "records to the wrong place",
+            )
+
+
+def _is_computable(algorithm: HashAlgorithm) -> bool:
+    try:
+        algorithm.new()
+    except BankError:
+        return False
+    return True
+
+
+def _is_hash_start(event: Event) -> bool:
+    return event.untrusted_type == TXT_HASH_START and event.pcr == LAUNCH_PCR
+
+
+def _listed_twice(events: list[Event]) -> frozenset[int]:
+    """Return the numbers of HASH_START records that repeat the one before them.
+
+    A launch starts once, and a second start would reset PCR 17. Seen on the NUC5i5MYHE.
+    """
+    repeats = set()
+    before: Event | None = None
+    for event in events:
+        if event.pcr not in DYNAMIC_PCRS:
+            continue
+        if before is not None and _is_hash_start(event) and _same(event, before):
+            repeats.add(event.number)
+        before = event
+    return frozenset(repeats)
+
+
+def _same(one: Event, other: Event) -> bool:
+    return (
+        one.untrusted_type == other.untrusted_type
+        and one.pcr == other.pcr
+        and dict(one.digests) == dict(other.digests)
+        and one.untrusted_data == other.untrusted_data
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """An event and what became of its digests: extended, or the PCR's value after."""
+
+    event: Event
+    extended: Digests
+    values: Digests
+
+
+def _steps(events: list[Event], live: PcrBank | None) -> list[_Step]:
+    """Decide each HASH_START's form by its data, else by the live PCR, else EXTENDED.
+
+    The live PCR decides only by being met: where neither form meets it, the common
+    form stays, and whoever compares finds the difference.
+    """
+    steps = [_step(event, _Form.EXTENDED) for event in events]
+    if live is None or _meets(steps, live):
+        return steps
+    others = [_step(event, _Form.VALUE) for event in events]
+    return others if _meets(others, live) else steps
+
+
+def _meets(steps: list[_Step], live: PcrBank) -> bool:
+    bank = _replay_bank(steps, live.algorithm, 0)
+    return bank.values.get(LAUNCH_PCR) == live.values.get(LAUNCH_PCR)
+
+
+def _step(event: Event, undecided: _Form) -> _Step:
+    if not _is_hash_start(event):
+        return _Step(event, event.digests, {})
+    decided = _forms_by_data(event)
+    # One ACM logs all banks alike: what one bank's data shows goes for the others.
+    default = next(iter(decided.values()), undecided)
+    extended: dict[HashAlgorithm, Digest] = {}
+    values: dict[HashAlgorithm, Digest] = {}
+    for algorithm, digest in event.digests.items():
+        if decided.get(algorithm, default) is _Form.EXTENDED:
+            extended[algorithm] = digest
+        elif algorithm in decided:
+            extended[algorithm] = algorithm.hash(event.untrusted_data)
+        else:
+            values[algorithm] = digest
+    return _Step(event, extended, values)
+
+
+def _forms_by_data(event: Event) -> dict[HashAlgorithm, _Form]:
+    """Return the form in each bank where the digest can be recomputed from the data."""
+    forms = {}
+    for algorithm, digest in event.digests.items():
+        if not event.untrusted_data or not _is_computable(algorithm):
+            continue
+        extended = algorithm.hash(event.untrusted_data)
+        if digest == extended:
+            forms[algorithm] = _Form.EXTENDED
+        elif digest == algorithm.zero().extended(extended):
+            forms[algorithm] = _Form.VALUE
+    return forms
+
+
+def _replay_bank(
+    steps: list[_Step], algorithm: HashAlgorithm, startup_locality: int
+) -> PcrBank:
+    values: dict[int, Digest] = {}
+    for step in steps:
+        pcr = step.event.pcr
+        start = bytes(algorithm.size - 1) + bytes([0 if pcr else startup_locality])
+        value = values.get(pcr, Digest(algorithm, start))
+        if algorithm in step.extended:
+            value = value.extended(step.extended[algorithm])
+        values[pcr] = step.values.get(algorithm, value)
+    return PcrBank(algorithm, dict(sorted(values.items())))
+
+
+def _missing(
+    events: list[Event], algorithm: HashAlgorithm
+) -> Mapping[int, tuple[int, ...]]:
+    """Return, for each PCR, the events without a digest in this bank."""
+    return {
+        pcr: tuple(
+            event.number
+            for event in events
+            if event.pcr == pcr and algorithm not in event.digests
+        )
+        for pcr in sorted({event.pcr for event in events})
+    }
+
+
+def _quirks(steps: list[_Step], twice: frozenset[int]) -> tuple[Quirk, ...]:
+    quirks = [
+        Quirk(number, QUIRK_LISTED_TWICE, "not extended again") for number in twice
+    ]
+    for step in steps:
+        logged = step.event.digests
+        banks = [
+            str(each) for each in logged if step.extended.get(each) != logged[each]
+        ]
+        if banks:
+            effect = (
+                f"its digest ({', '.join(banks)}) is the value of PCR {LAUNCH_PCR} "
+                "after it, not what was extended"
+            )
+            quirks.append(Quirk(step.event.number, QUIRK_VALUE_LOGGED, effect))
+    return tuple(sorted(quirks, key=lambda quirk: quirk.event))
