@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The host: everything the tool reads of a machine, behind one protocol.
+
+Whatever answers these questions may stand in for a machine, so that a recording (a
+folder, world/recording.py) works in its place, without a TPM and without /boot.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from aemseal.formats.hook_files import RECORD_LIMIT
+from aemseal.words.digest import HashAlgorithm, PcrBank
+from aemseal.words.errors import (
+    BootFileError,
+    EvidenceError,
+    LogError,
+    TpmError,
+)
+from aemseal.words.wanted import FileFacts, Wanted
+from aemseal.world import views
+from aemseal.world.config import Config
+from aemseal.world.rooted import Rooted, shown, unreadable
+from aemseal.world.store import STATE_FOLDER
+
+LOG_LIMIT = 16 << 20
+GRUB_CONFIG_LIMIT = 16 << 20
+GRUB_ENV_LIMIT = 65536
+"""GRUB's environment block is 1,024 bytes (grub/lib/envblk.h); it reads more."""
+
+SAVED_LIMIT = 4 << 20
+
+LOG_PLACES = (
+    # The txt module of OpenXT's kernel: the launch's log in TCG form (TPM 2.0).
+    "/sys/kernel/security/txt/tpm20_binary_evtlog_tcg",
+    # The same module on a TPM 1.2: the TXT event container.
+    "/sys/kernel/security/txt/tpm12_binary_evtlog",
+)
+"""Where a dynamic launch's log is looked for, in order. Never the firmware's log
+(tpm0/binary_bios_measurements): it knows nothing of PCR 17 to 19."""
+
+GRUB_CONFIG_PLACES = (
+    "/boot/grub2/grub.cfg",  # Fedora and Qubes OS on BIOS: grub2-mkconfig -o
+    "/boot/grub/grub.cfg",  # Debian, and GRUB's own default
+    "/boot/efi/EFI/qubes/grub.cfg",  # Qubes OS on UEFI
+)
+
+HOOK_RECORD = "/run/aemseal/record"
+SAVED_FILES = ("state.json", "baseline.json")
+"""The files of the state folder that hold no secret; the others are never read."""
+
+Looked = dict[Wanted, FileFacts]
+
+
+class Host(Protocol):
+    """What the tool asks of a machine. An answer may be asked for twice."""
+
+    def event_log(self) -> tuple[str, bytes]:
+        """Return where the launch's log was found, and the log, unread.
+
+        LogError, saying where was looked, when there is none.
+        """
+
+    def pcrs(self, algorithm: HashAlgorithm) -> PcrBank:
+        """Return the live values of all PCRs of one bank.
+
+        BankError when the TPM has no such bank, TpmError when there is no TPM.
+        """
+
+    def grub_config(self) -> tuple[str, bytes]:
+        """Return where grub.cfg was found, and its bytes.
+
+        BootFileError, naming every place, when there is none.
+        """
+
+    def grub_env(self) -> bytes | None:
+        """Return the grubenv that lies beside grub.cfg, None where there is none.
+
+        BootFileError when it or grub.cfg cannot be read.
+        """
+
+    def grub_exists(self, path: str) -> bool:
+        """Whether GRUB's `-f` finds a file; `path` is GRUB's, without a device."""
+
+    def grub_read(self, path: str) -> bytes | None:
+        """Return what GRUB's `source` reads, None where there is no such file.
+
+        BootFileError when it is too large or cannot be read.
+        """
+
+    def resolve(self, grub_path: str) -> str:
+        """Return where a path of GRUB's lies below the root.
+
+        GRUB's "/xen.gz" is "/boot/xen.gz" where /boot is a file system of its own.
+        """
+
+    def look(
+        self, wanted: Iterable[Wanted], algorithms: Iterable[HashAlgorithm]
+    ) -> Looked:
+        """Return what one pass over each path tells, for all that is wanted of it.
+
+        BootFileError, naming the path, when a file is missing or cannot be read, or
+        is not what its view takes it for.
+        """
+
+    def hook_record(self) -> bytes | None:
+        """Return what the boot hook left in /run, None where it did not run.
+
+        EvidenceError when it cannot be read.
+        """
+
+    def saved(self, name: str) -> bytes | None:
+        """Return a file of SAVED_FILES, None where there is none yet.
+
+        EvidenceError when it cannot be read; ValueError for any other name.
+        """
+
+    def now(self) -> str:
+        """Return the time: UTC, ISO 8601, to the second ("2024-05-01T12:00:00Z")."""
+
+
+def require_saved(name: str) -> None:
+    """Raise ValueError unless this is a file that holds no secret."""
+    if name not in SAVED_FILES:
+        raise ValueError(f"{name!r} is none of {', '.join(SAVED_FILES)}")
+
+
+@dataclass(frozen=True)
+class LiveHost:
+    """This machine, or the one below `root`.
+
+    `read_pcrs` asks the TPM; None where there is none.
+    """
+
+    root: Path
+    read_pcrs: Callable[[HashAlgorithm], PcrBank] | None = None
+    config: Config = field(default_factory=Config)
+
+    @property
+    def _files(self) -> Rooted:
+        return Rooted(self.root)
+
+    def event_log(self) -> tuple[str, bytes]:
+        """Read the log from the place the configuration names, else LOG_PLACES."""
+        places = (self.config.event_log,) if self.config.event_log else LOG_PLACES
+        for place in places:
+            data = self._files.read(place, LOG_LIMIT, LogError)
+            if data is not None:
+                return place, data
+        raise LogError(
+            f"there is no event log of the launch at {_listed(places)}",
+            "name the file in /etc/aemseal.yaml (event_log), if it is elsewhere",
+        )
+
+    def pcrs(self, algorithm: HashAlgorithm) -> PcrBank:
+        """Ask the TPM."""
+        if self.read_pcrs is None:
+            raise TpmError("there is no TPM", "is it switched on in the firmware?")
+        return self.read_pcrs(algorithm)
+
+    def grub_config(self) -> tuple[str, bytes]:
+        """Read the grub.cfg the configuration names, else GRUB_CONFIG_PLACES.
+
+        One that is named and missing is an error: another file would be a guess.
+        """
+        named = self.config.grub_config
+        places = (named,) if named else GRUB_CONFIG_PLACES
+        for place in places:
+            data = self._files.read(place, GRUB_CONFIG_LIMIT, BootFileError)
+            if data is not None:
+                return place, data
+        raise BootFileError(
+            f"there is no grub.cfg at {_listed(places)}",
+            "is /boot mounted? else name the file in /etc/aemseal.yaml (grub_config)",
+        )
+
+    def grub_env(self) -> bytes | None:
+        """Read the grubenv in the folder of grub.cfg."""
+        where, _ = self.grub_config()
+        path = posixpath.join(posixpath.dirname(where), "grubenv")
+        return self._files.read(path, GRUB_ENV_LIMIT, BootFileError)
+
+    def grub_exists(self, path: str) -> bool:
+        """Look for a regular file."""
+        return self._files.is_file(self.resolve(path))
+
+    def grub_read(self, path: str) -> bytes | None:
+        """Read a file that GRUB would source."""
+        return self._files.read(self.resolve(path), GRUB_CONFIG_LIMIT, BootFileError)
+
+    def resolve(self, grub_path: str) -> str:
+        """Decide by existence: as it is below /boot, then below /boot, then as is."""
+        path = "/" + posixpath.normpath("/" + grub_path).lstrip("/")
+        below_boot = "/boot" + path
+        if path.startswith("/boot/") and self._files.exists(path):
+            return path
+        return below_boot if self._files.exists(below_boot) else path
+
+    def look(
+        self, wanted: Iterable[Wanted], algorithms: Iterable[HashAlgorithm]
+    ) -> Looked:
+        """Stream each path once, in the order in which the paths first appear."""
+        by_path: dict[str, list[Wanted]] = {}
+        for each in wanted:
+            by_path.setdefault(each.path, []).append(each)
+        banks = tuple(algorithms)
+        facts: Looked = {}
+        for path, views_of_it in by_path.items():
+            try:
+                facts.update(views.look(self._open, views_of_it, banks))
+            except OSError as error:
+                raise unreadable(path, error, BootFileError) from None
+        return facts
+
+    def _open(self, path: str) -> BinaryIO:
+        file = self._files.open(path, BootFileError)
+        if file is None:
+            raise BootFileError(
+                f"{shown(path)} does not exist",
+                "the boot entry names it: is /boot mounted, the update complete?",
+            )
+        return file
+
+    def hook_record(self) -> bytes | None:
+        """Read the record in /run."""
+        return self._files.read(HOOK_RECORD, RECORD_LIMIT, EvidenceError)
+
+    def saved(self, name: str) -> bytes | None:
+        """Read a file of the state folder."""
+        require_saved(name)
+        return self._files.read(f"{STATE_FOLDER}/{name}", SAVED_LIMIT, EvidenceError)
+
+    def now(self) -> str:
+        """Ask the clock."""
+        return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _listed(places: Iterable[str]) -> str:
+    return ", ".join(map(shown, places))
