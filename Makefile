@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# make demo and make test do all the set-up that they need; make setup does it alone.
+
+PYTEST_JOBS ?= 2
+PYTHON := .venv/bin/python
+OLD_PYTSS := .venv-pytss-2.3/bin/python
+PURE_LAYERS := aemseal/words/*,aemseal/formats/*,aemseal/measure/*
+
+.PHONY: demo test lint setup clean
+
+demo: setup
+	@PYTHONPATH=tpm-sim $(PYTHON) -m tpm_sim.demo
+
+# The tests that talk to a TPM run with both versions of tpm2-pytss; all others once.
+test: setup
+	$(PYTHON) -m pytest -q -n $(PYTEST_JOBS) --cov --cov-report=
+	$(PYTHON) -m coverage report --include='$(PURE_LAYERS)' --fail-under=95
+	$(OLD_PYTSS) -m pytest -q -n $(PYTEST_JOBS) -m tpm
+
+lint: setup
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy
+	shellcheck setup/*.sh .ci/run $(wildcard boot-hooks/*.sh)
+
+setup:
+	@sh setup/setup.sh
+
+clean:
+	rm -rf .venv .venv-pytss-2.3 .cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .hypothesis .coverage

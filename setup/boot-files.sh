@@ -1,0 +1,110 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Downloads the packages that simulated boots are made of and unpacks them into the
+# cache (AEMSEAL_CACHE, else .cache); installs none of them. A folder is complete when
+# its VERSION is there. Layout:
+#   tboot/{boot/tboot.gz,usr/sbin/lcp2_mlehash,usr/sbin/tb_polgen}
+#   grub-emu/{usr/bin/grub-emu-lite,usr/lib/grub/x86_64-emu/}
+#   xen-old/boot/xen-*.gz  xen-new/boot/xen-*.gz  linux/boot/vmlinuz-*
+# Where the archives offer one version of Xen only, there is no xen-new; linux-new
+# holds another kernel instead.
+set -eu
+cd "$(dirname "$0")/.."
+. setup/common.sh
+
+cache=${AEMSEAL_CACHE:-.cache}
+
+# Every version of a package that the archives offer, oldest first.
+versions_of() {
+    apt-cache madison "$1" | awk -F'|' '/Packages$/ {gsub(/ /, "", $2); print $2}' |
+        sort -uV
+}
+
+# Names of packages that match a regular expression, oldest first.
+packages_named() { apt-cache pkgnames | grep -xE "$1" | sort -V; }
+
+xen_package() { packages_named 'xen-hypervisor-[0-9.]+-amd64' | tail -n 1; }
+
+# The names of the kernels that can be downloaded, oldest first: the newest series 6.1
+# of Debian 12, or whatever this distribution's newest kernel is.
+kernel_packages() {
+    found=$(packages_named 'linux-image-6\.1\.0-[0-9]+-amd64')
+    [ -n "$found" ] ||
+        found=$(packages_named 'linux-image-[0-9.]+(-[0-9]+|\+deb[0-9]+)-amd64')
+    for package in $found; do
+        [ -z "$(versions_of "$package")" ] || echo "$package"
+    done
+}
+
+know_package_lists() {
+    if [ -z "$(xen_package)" ] || [ -z "$(versions_of tboot)" ]; then
+        update_package_lists
+    fi
+}
+
+# download PACKAGE VERSION FOLDER
+download() {
+    (cd "$3" && apt-get download -q "$1=$2") >/dev/null
+}
+
+# Old package lists name versions that the archives no longer hold: once, update them
+# and begin again with what they name now.
+start_over() {
+    [ -z "${AEMSEAL_LISTS_UPDATED:-}" ] || die "$1"
+    update_package_lists
+    AEMSEAL_LISTS_UPDATED=yes exec sh setup/boot-files.sh
+}
+
+# unpack FOLDER PACKAGE VERSION PATH...: the paths of the package, and VERSION last.
+unpack() {
+    folder=$1 package=$2 version=$3
+    shift 3
+    [ ! -f "$cache/$folder/VERSION" ] || return 0
+    [ -n "$version" ] || die "no package $package in this machine's archives"
+    say "unpacking $package $version into $cache/$folder"
+    scratch=$(mktemp -d)
+    # apt drops its rights to the user _apt, who must be able to write here.
+    [ "$(id -u)" != 0 ] || chown _apt "$scratch" 2>/dev/null || true
+    download "$package" "$version" "$scratch" ||
+        start_over "cannot download $package $version"
+    rm -rf "${cache:?}/$folder" "$cache/$folder.new"
+    mkdir -p "$cache/$folder.new"
+    dpkg-deb --fsys-tarfile "$scratch"/*.deb |
+        tar -x -C "$cache/$folder.new" --no-same-owner --wildcards "$@"
+    rm -rf "$scratch"
+    echo "$version" >"$cache/$folder.new/VERSION"
+    mv "$cache/$folder.new" "$cache/$folder"
+}
+
+latest() { versions_of "$1" | tail -n 1; }
+
+unpack_xen_and_linux() {
+    xen=$(xen_package)
+    old=$(versions_of "$xen" | head -n 1)
+    new=$(latest "$xen")
+    kernels=$(kernel_packages)
+    linux=$(echo "$kernels" | tail -n 1)
+    unpack xen-old "$xen" "$old" './boot/xen-*.gz'
+    unpack linux "$linux" "$(latest "$linux")" './boot/vmlinuz-*'
+    if [ "$old" != "$new" ]; then
+        unpack xen-new "$xen" "$new" './boot/xen-*.gz'
+        return
+    fi
+    say "the archives offer one version of $xen only: taking a second kernel instead"
+    second=$(echo "$kernels" | tail -n 2 | head -n 1)
+    unpack linux-new "$second" "$(latest "$second")" './boot/vmlinuz-*'
+}
+
+cache_is_complete() {
+    for folder in tboot grub-emu xen-old linux; do
+        [ -f "$cache/$folder/VERSION" ] || return 1
+    done
+    [ -f "$cache/xen-new/VERSION" ] || [ -f "$cache/linux-new/VERSION" ]
+}
+
+! cache_is_complete || exit 0
+mkdir -p "$cache"
+know_package_lists
+unpack tboot tboot "$(latest tboot)" ./boot/tboot.gz ./usr/sbin
+unpack grub-emu grub-emu "$(latest grub-emu)" ./usr/bin/grub-emu-lite ./usr/lib/grub
+unpack_xen_and_linux
