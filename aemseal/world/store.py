@@ -50,7 +50,7 @@ class Files:
         """List a folder, sorted; empty when there is none."""
         with _told(folder), self.seam.step(f"list {folder}"):
             try:
-                return sorted(os.listdir(self.below_root(folder)))
+                return sorted(each.name for each in self.below_root(folder).iterdir())
             except (FileNotFoundError, NotADirectoryError):
                 return []
 

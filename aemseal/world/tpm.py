@@ -47,6 +47,8 @@ with warnings.catch_warnings():
 RC_HANDLE = 0x08B
 RC_LOCKOUT = 0x921
 _RC_HASH = 0x083
+_RC_AUTH_FAIL = 0x08E
+_RC_BAD_AUTH = 0x0A2
 _PCRS_AT_ONCE = 8
 _FORMAT_ONE = 0x080
 _TPM_LAYERS = (0x00000, 0x90000)  # the TPM itself, the kernel's resource manager
@@ -64,6 +66,12 @@ class TpmRefusedError(TpmError):
     def __init__(self, command: str, code: int) -> None:
         super().__init__(f"the TPM refused {command} with 0x{code:x}")
         self.code = code
+
+    @property
+    def is_wrong_authorisation(self) -> bool:
+        """Whether an authorisation value was wrong (TPM_RC_AUTH_FAIL, BAD_AUTH)."""
+        code = self.code & 0x0BF
+        return bool(self.code & _FORMAT_ONE) and code in (_RC_AUTH_FAIL, _RC_BAD_AUTH)
 
     @property
     def is_missing_handle(self) -> bool:

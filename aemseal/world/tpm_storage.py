@@ -35,9 +35,6 @@ SRK_HANDLE = 0x81000001
 """TCG Registry of Reserved TPM 2.0 Handles 2.3.1: the storage primary key."""
 
 _OWN_HANDLES = range(0x81000002, 0x81000100)
-_RC_AUTH_FAIL = 0x08E
-_RC_BAD_AUTH = 0x0A2
-_CODE_ONLY = 0x0BF
 
 _SEALED_ATTRIBUTES = 1 << 1 | 1 << 4 | 1 << 7  # fixedTPM, fixedParent, adminWithPolicy
 _NO_DA = 1 << 10
@@ -55,9 +52,10 @@ class StorageKey:
 class Storage:
     """What is done with storage keys, on one TPM connection."""
 
-    def __init__(self, tpm: Tpm) -> None:
+    def __init__(self, tpm: Tpm, *, lockout_known: bool = False) -> None:
         self.tpm = tpm
         self.esapi = tpm.esapi
+        self.lockout_known = lockout_known
 
     def provide(self) -> StorageKey:
         """Return the key at 0x81000001 if it is genuine and opens without a password.
@@ -72,7 +70,7 @@ class Storage:
                 if matches_template(public, template):
                     with self._primary(template) as (_, name):
                         genuine = name == name_of(public)
-                    if genuine and self._opens(SRK_HANDLE, template):
+                    if genuine and self._may_try(template) and self._opens(SRK_HANDLE):
                         return self._key(SRK_HANDLE)
         return self._own_key()
 
@@ -173,20 +171,24 @@ class Storage:
         finally:
             self.tpm.run("FlushContext", self.esapi.flush_context, flush_handle=handle)
 
-    def _opens(self, handle: int, template: StorageTemplate = OWN_TEMPLATE) -> bool:
+    def _may_try(self, template: StorageTemplate) -> bool:
+        """Whether a wrong password would do no lasting harm."""
+        return self.lockout_known or not template.unguarded
+
+    def _opens(self, handle: int) -> bool:
         """Whether the key takes an empty password, tried once by sealing nothing.
 
-        Where a wrong password counts towards lockout, the count is reset, as far as
-        the lockout authorisation is known.
+        Where a wrong password counts towards lockout (AEM's own key, which has no
+        noDA), the count is reset with the lockout authorisation.
         """
         key = self.tpm.run("ReadPublic", self.esapi.tr_from_tpmpublic, handle=handle)
         try:
             with self.tpm.session(key) as session:
                 self.seal(b"\0", bytes(32), key, session)
         except TpmRefusedError as refused:
-            if refused.code & _CODE_ONLY not in (_RC_AUTH_FAIL, _RC_BAD_AUTH):
+            if not refused.is_wrong_authorisation:
                 raise
-            if template.unguarded:
+            if self.lockout_known:
                 self._reset_lockout_count()
             return False
         return True

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What aemseal remembers between boots, on the encrypted root: no secret in it.
+
+/var/lib/aemseal/state.json, format 1. Which boots are accepted, staged and retired,
+each with its measurements, so that `explain` can say what differs from which.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from aemseal.formats.text_lines import is_name
+from aemseal.measure.baseline import Baseline
+from aemseal.words.digest import PcrSelection
+from aemseal.words.errors import AemsealError, VaultError
+from aemseal.world.config import Medium
+from aemseal.world.store import STATE_FOLDER
+from aemseal.world.tpm_storage import StorageKey
+
+STATE_FILE = f"{STATE_FOLDER}/state.json"
+RETIRED_KEPT = 32
+"""How many retired boots are remembered by name; the TPM refuses older ones too."""
+
+
+@dataclass(frozen=True, slots=True)
+class SealedBoot:
+    """A boot the vault knows: its PolicyPCR digest (32 bytes) and its measurements."""
+
+    name: str
+    since: str
+    policy: bytes
+    boot: Baseline
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return {
+            "name": self.name,
+            "since": self.since,
+            "policy": self.policy.hex(),
+            "boot": self.boot.to_json(),
+        }
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> SealedBoot:
+        """Read the JSON object."""
+        policy = bytes.fromhex(fields["policy"])
+        if len(policy) != 32:
+            raise ValueError("a policy digest has 32 bytes")
+        return cls(
+            name=str(fields["name"]),
+            since=str(fields["since"]),
+            policy=policy,
+            boot=Baseline.from_json(fields["boot"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NextBootCheck:
+    """What `reseal` or `status --check` last found about the next boot, and when."""
+
+    result: str
+    time: str
+
+
+@dataclass(frozen=True, slots=True)
+class VaultState:
+    """The vault as last published; `count` is the counter's value in force.
+
+    `counter` is the NV index handle. `stale` are the labels of the media that were
+    absent at the last move.
+    """
+
+    generation: int
+    selection: PcrSelection
+    storage: StorageKey
+    counter: int
+    count: int
+    media: tuple[Medium, ...]
+    secrets: tuple[str, ...]
+    accepted: tuple[SealedBoot, ...]
+    staged: tuple[SealedBoot, ...] = ()
+    retired: tuple[SealedBoot, ...] = ()
+    stale: tuple[str, ...] = ()
+    checked: NextBootCheck | None = None
+
+    def __post_init__(self) -> None:
+        self.selection.require_sealable()
+        for medium in self.media:
+            if not is_name(medium.label):
+                raise ValueError(f"medium label {medium.label!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return {
+            "format": 1,
+            "generation": self.generation,
+            "selection": str(self.selection),
+            "storage": {
+                "handle": self.storage.handle,
+                "name": self.storage.name.hex(),
+                "serialized": self.storage.serialized.hex(),
+            },
+            "counter": self.counter,
+            "count": self.count,
+            "media": [{"label": each.label, "path": each.path} for each in self.media],
+            "secrets": list(self.secrets),
+            "accepted": [each.to_dict() for each in self.accepted],
+            "staged": [each.to_dict() for each in self.staged],
+            "retired": [each.to_dict() for each in self.retired],
+            "stale": list(self.stale),
+            "checked": self.checked
+            and {"result": self.checked.result, "time": self.checked.time},
+        }
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> VaultState:
+        """Read the JSON object; KeyError, TypeError or ValueError when it is none."""
+        if fields["format"] != 1:
+            raise ValueError(f"format {fields['format']}")
+        storage, checked = fields["storage"], fields["checked"]
+        return cls(
+            generation=int(fields["generation"]),
+            selection=PcrSelection.parse(fields["selection"]),
+            storage=StorageKey(
+                int(storage["handle"]),
+                bytes.fromhex(storage["name"]),
+                bytes.fromhex(storage["serialized"]),
+            ),
+            counter=int(fields["counter"]),
+            count=int(fields["count"]),
+            media=tuple(
+                Medium(label=str(each["label"]), path=str(each["path"]))
+                for each in fields["media"]
+            ),
+            secrets=tuple(str(each) for each in fields["secrets"]),
+            accepted=_boots(fields["accepted"]),
+            staged=_boots(fields["staged"]),
+            retired=_boots(fields["retired"]),
+            stale=tuple(str(each) for each in fields["stale"]),
+            checked=checked and NextBootCheck(checked["result"], checked["time"]),
+        )
+
+    def to_bytes(self) -> bytes:
+        """Write state.json."""
+        return json.dumps(self.to_dict(), indent=1).encode()
+
+    @classmethod
+    def parse(cls, data: bytes) -> VaultState:
+        """Read state.json; VaultError when it is damaged."""
+        try:
+            return cls.from_dict(json.loads(data))
+        except (ValueError, KeyError, TypeError, AemsealError) as error:
+            raise VaultError(
+                f"{STATE_FILE} is damaged ({error})",
+                "take it from a backup of the encrypted root, or enrol anew",
+            ) from None
+
+
+def _boots(listed: list[dict[str, Any]]) -> tuple[SealedBoot, ...]:
+    return tuple(SealedBoot.from_dict(each) for each in listed)

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The vault's one move, and what makes it survive a power cut.
+
+publish: sign for the counter's next value n + 1 for each medium at hand, write that
+beside the acceptance for n, count up, read back, keep the new state, remove the old.
+Before the count n is in force, after it n + 1: never neither, never a third thing.
+The journal is written first and says what was about to happen; `settle` finishes or
+undoes a move that was cut short, by what the counter says.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+from aemseal.flows.state import STATE_FILE, SealedBoot, VaultState
+from aemseal.formats.slot import (
+    VAULT_FILE,
+    Acceptance,
+    AcceptedBranch,
+    acceptance_file,
+    approved_policy,
+)
+from aemseal.formats.text_lines import slug
+from aemseal.formats.tpm_policy import (
+    MAX_BRANCHES,
+    approval_digest,
+    counter_name,
+    policy_ref,
+)
+from aemseal.words.errors import TpmChangedError, VaultError
+from aemseal.world.config import Medium
+from aemseal.world.signing import SigningKey
+from aemseal.world.store import STATE_FOLDER, Files
+from aemseal.world.tpm import Hierarchy, Tpm
+from aemseal.world.tpm_storage import Storage
+
+JOURNAL_FILE = f"{STATE_FOLDER}/journal.json"
+OWNER_FILE = f"{STATE_FOLDER}/owner.auth"
+LOCKOUT_FILE = f"{STATE_FOLDER}/lockout.auth"
+_ACCEPTANCE_PREFIX = "acceptance."
+
+
+def key_file(generation: int) -> str:
+    """Return where the signing key of a generation lies."""
+    return f"{STATE_FOLDER}/key-{generation}.pem"
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """A move under way: from which count to which, and the state it leads to.
+
+    `enrolling` marks the first publish: undone, it takes the whole enrolment back.
+    """
+
+    move: str
+    before: int
+    after: int
+    state: VaultState
+    enrolling: bool
+
+    def to_bytes(self) -> bytes:
+        """Write the journal; it holds no secret."""
+        fields = {
+            "format": 1,
+            "move": self.move,
+            "before": self.before,
+            "after": self.after,
+            "enrolling": self.enrolling,
+            "state": self.state.to_dict(),
+        }
+        return json.dumps(fields, indent=1).encode()
+
+    @classmethod
+    def parse(cls, data: bytes) -> Journal:
+        """Read the journal; VaultError when it is damaged."""
+        try:
+            fields = json.loads(data)
+            return cls(
+                move=str(fields["move"]),
+                before=int(fields["before"]),
+                after=int(fields["after"]),
+                state=VaultState.from_dict(fields["state"]),
+                enrolling=bool(fields["enrolling"]),
+            )
+        except (ValueError, KeyError, TypeError):
+            raise VaultError(f"{JOURNAL_FILE} is damaged") from None
+
+
+class Vault:
+    """The vault of this machine: its files, and the TPM when one is at hand."""
+
+    def __init__(self, files: Files, tpm: Tpm) -> None:
+        self.files = files
+        self.tpm = tpm
+        self.storage = Storage(tpm)
+
+    def load(self) -> VaultState | None:
+        """Return the state as last kept, None where nothing was enrolled."""
+        data = self.files.read(STATE_FILE)
+        return None if data is None else VaultState.parse(data)
+
+    def require(self) -> VaultState:
+        """Return the state; VaultError where nothing was enrolled."""
+        state = self.load()
+        if state is None:
+            raise VaultError(
+                "nothing is sealed on this machine", "start with: aemseal enrol text"
+            )
+        return state
+
+    # --- the one move ---
+
+    def publish(
+        self, state: VaultState, move: str, *, enrolling: bool = False
+    ) -> VaultState:
+        """Put `state`'s accepted and staged boots in force, and all others out.
+
+        Returns the state as kept, with its count and the media that were absent.
+        """
+        branches = _branches(state)
+        key = self._signing_key(state.generation)
+        with self.owner_session(state) as session:
+            before = self.tpm.count(state.counter, session)
+            if before < state.count:
+                raise TpmChangedError(
+                    f"the TPM's counter is {before}, and was {state.count} before",
+                    "this is not the TPM that the vault was made with; enrol anew",
+                )
+            after = before + 1
+            at_hand = [each for each in state.media if self.files.exists(each.path)]
+            absent = [each.label for each in state.media if each not in at_hand]
+            if not at_hand:
+                raise VaultError(
+                    f"no medium is at hand ({', '.join(absent)})",
+                    "mount it and try again",
+                )
+            state = replace(state, count=after, stale=tuple(absent))
+            journal = Journal(move, before, after, state, enrolling)
+            self.files.write(JOURNAL_FILE, journal.to_bytes())
+            for medium in at_hand:
+                acceptance = _sign(state, medium, branches, after, key)
+                self.files.write(
+                    f"{medium.path}/{acceptance_file(after)}",
+                    acceptance.to_bytes(),
+                    mode=0o644,
+                )
+            self.tpm.increment(state.counter, session)
+            found = self.tpm.count(state.counter, session)
+        if found != after:
+            raise TpmChangedError(
+                f"the counter went from {before} to {found} instead of {after}",
+                "somebody else counts with this TPM at the same time; try again",
+            )
+        self._finish(journal)
+        return state
+
+    def settle(self) -> str | None:
+        """Finish or undo a move that was cut short; say which, None if there is none.
+
+        The counter decides: it stands before the move (undo) or behind it (finish).
+        """
+        data = self.files.read(JOURNAL_FILE)
+        if data is None:
+            return None
+        journal = Journal.parse(data)
+        if journal.after and self.count_now(journal.state) >= journal.after:
+            self._finish(journal)
+            return f"{journal.move} was cut short by a power cut: finished it"
+        for medium in journal.state.media:
+            self.files.remove(f"{medium.path}/{acceptance_file(journal.after)}")
+        if journal.enrolling:
+            self.take_back_enrolment(journal.state)
+        self.files.remove(JOURNAL_FILE)
+        return f"{journal.move} was cut short by a power cut: undid it"
+
+    def take_back_enrolment(self, state: VaultState) -> None:
+        """Remove what an unfinished enrolment left, except the owner's values."""
+        with self.owner_session(state) as session:
+            self.tpm.undefine_counter(state.counter, session)
+        for medium in state.media:
+            for name in self.files.names(medium.path):
+                if name == VAULT_FILE or name.startswith(_ACCEPTANCE_PREFIX):
+                    self.files.remove(f"{medium.path}/{name}")
+        self.files.remove(key_file(state.generation))
+
+    def _finish(self, journal: Journal) -> None:
+        state = journal.state
+        self.files.write(STATE_FILE, state.to_bytes())
+        kept = acceptance_file(state.count)
+        for medium in state.media:
+            for name in self.files.names(medium.path):
+                if name.startswith(_ACCEPTANCE_PREFIX) and name != kept:
+                    self.files.remove(f"{medium.path}/{name}")
+        self.files.remove(JOURNAL_FILE)
+
+    # --- what the moves need ---
+
+    def count_now(self, state: VaultState) -> int:
+        """Read the counter, in a session salted to the pinned key."""
+        with self.tpm.session(self.storage.pinned(state.storage)) as session:
+            return self.tpm.count(state.counter, session)
+
+    def owner_session(self, state: VaultState) -> Any:
+        """Open a session salted to the pinned key, the owner's value at hand."""
+        owner = self.files.read(OWNER_FILE)
+        if owner is None:
+            raise VaultError(f"{OWNER_FILE} is missing: the TPM's owner is not us")
+        salt_key = self.storage.pinned(state.storage)
+        self.tpm.set_auth(Hierarchy.OWNER, owner)
+        return self.tpm.session(salt_key)
+
+    def _signing_key(self, generation: int) -> SigningKey:
+        data = self.files.read(key_file(generation))
+        if data is None:
+            raise VaultError(
+                f"{key_file(generation)} is missing: nothing can be signed"
+            )
+        return SigningKey.load(data)
+
+
+def _branches(state: VaultState) -> tuple[SealedBoot, ...]:
+    boots = (*state.accepted, *state.staged)
+    if not 1 <= len(boots) <= MAX_BRANCHES:
+        raise VaultError(f"{len(boots)} boots cannot be accepted: 1 to {MAX_BRANCHES}")
+    for boot in boots:
+        if any(boot.policy == old.policy for old in state.retired):
+            raise VaultError(
+                f"{boot.name} is retired",
+                "a retired boot is never accepted again; enrol anew to go back to it",
+            )
+    return boots
+
+
+def _sign(
+    state: VaultState,
+    medium: Medium,
+    boots: tuple[SealedBoot, ...],
+    count: int,
+    key: SigningKey,
+) -> Acceptance:
+    branches = tuple(AcceptedBranch(boot.policy, slug(boot.name)) for boot in boots)
+    policy = approved_policy(branches, counter_name(state.counter), count)
+    reference = policy_ref(state.generation, medium.label)
+    return Acceptance(
+        generation=state.generation,
+        medium=medium.label,
+        count=count,
+        branches=branches,
+        policy=policy,
+        signature=key.sign(approval_digest(policy, reference)),
+    )
