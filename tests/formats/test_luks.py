@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from aemseal.formats.luks import AREA_LIMIT, LuksHeaderBackup
 from aemseal.words.errors import FormatError
 
-
 STARTS = tuple(8 + 504 * slot for slot in range(8))
 
 
