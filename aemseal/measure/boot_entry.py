@@ -56,3 +56,24 @@ class BootEntry:
     kernel: BootModule
     modules: tuple[BootModule, ...]
     luks_uuids: tuple[str, ...] = ()
+
+    @property
+    def mle_wanted(self) -> Wanted:
+        """The measured launch environment: tboot with its command line inside."""
+        return Wanted(self.kernel.path, View.MLE, self.kernel.cmdline)
+
+    @property
+    def luks_wanted(self) -> tuple[Wanted, ...]:
+        """The LUKS headers, in the order in which the hook extends them."""
+        return tuple(luks_wanted(uuid) for uuid in self.luks_uuids)
+
+
+def luks_wanted(uuid: str) -> Wanted:
+    """Return the LUKS header of the device with this UUID."""
+    return Wanted(f"/dev/disk/by-uuid/{uuid}", View.LUKS)
+
+
+def wanted(entry: BootEntry) -> tuple[Wanted, ...]:
+    """Return everything to be hashed before a boot of this entry can be predicted."""
+    modules = (module.wanted for module in entry.modules)
+    return tuple(dict.fromkeys((entry.mle_wanted, *modules, *entry.luks_wanted)))

@@ -16,6 +16,7 @@ from aemseal.words.digest import (
     PcrSelection,
 )
 from aemseal.words.errors import BankError, PredictionError
+from aemseal.words.wanted import View
 
 
 class SourceKind(Enum):
@@ -44,7 +45,8 @@ class Source:
 
     A file carries `path`, its own digests (`file_digests`, in its view) and, where
     it has one, `cmdline`; a carried one the number of the `event` it repeats.
-    `version` is the file's own word for its release, for people.
+    `version` is the file's own word for its release, for people; `capabilities` an
+    MLE header's word, as "0x627"; `view` the view that `file_digests` are of.
     """
 
     kind: SourceKind
@@ -53,6 +55,8 @@ class Source:
     event: int | None = None
     version: str | None = None
     file_digests: Digests = field(default_factory=dict)
+    capabilities: str | None = None
+    view: View | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ class Prediction:
     """What one boot measures, in order, after a dynamic launch.
 
     `stack` and `map` are the words of the JSON ("tboot"; "legacy" or "da").
+    `cautions` are sentences on what is used for the first time: see calibrate.
     """
 
     stack: str
@@ -87,6 +92,7 @@ class Prediction:
     entry: str
     measurements: tuple[Measurement, ...]
     refusals: tuple[Refusal, ...] = ()
+    cautions: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A boot's measurements as JSON, and the baseline of the last calibrated boot.
+
+An update overwrites the files that the running boot was made of. What was known of
+them when they were there is kept on the encrypted root, and nothing else is believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aemseal.measure.boot_entry import Role
+from aemseal.measure.claims import Calibrated, Measurement, Source, SourceKind
+from aemseal.words.digest import PCR_COUNT, Digest, Digests, HashAlgorithm
+from aemseal.words.errors import AemsealError, EvidenceError
+from aemseal.words.wanted import View
+
+Json = dict[str, object]
+
+MOST_MEASUREMENTS = 256
+"""More than any launch makes: tboot 32, SINIT some 20, the hook one a LUKS device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """A boot that was measured: the entry's title, and every measurement in order.
+
+    The sources of files tell path, command line and the digests of then; that is all
+    it takes to apply the rules again when the files are gone.
+    """
+
+    title: str
+    stack: str
+    map: str
+    measurements: tuple[Measurement, ...]
+
+    def to_json(self) -> Json:
+        """Return it as a JSON object; `from_json` reads it back."""
+        return {
+            "title": self.title,
+            "stack": self.stack,
+            "map": self.map,
+            "measurements": measurements_to_json(self.measurements),
+        }
+
+    @classmethod
+    def from_json(cls, data: object) -> Baseline:
+        """Read a JSON object; EvidenceError when it is not a baseline."""
+        fields = _fields(data, "baseline")
+        return cls(
+            title=_text(fields, "title"),
+            stack=_text(fields, "stack"),
+            map=_text(fields, "map"),
+            measurements=measurements_from_json(fields.get("measurements")),
+        )
+
+
+def measurements_to_json(measurements: tuple[Measurement, ...]) -> list[Json]:
+    """Return measurements as JSON, exactly: command lines as hex digits."""
+    return [
+        {
+            "pcr": each.pcr,
+            "digests": _digests_to_json(each.digests),
+            "role": each.role.value,
+            "source": _source_to_json(each.source),
+            "calibrated": each.calibrated.value,
+        }
+        for each in measurements
+    ]
+
+
+def measurements_from_json(data: object) -> tuple[Measurement, ...]:
+    """Read what `measurements_to_json` wrote; EvidenceError for anything else."""
+    if not isinstance(data, list) or len(data) > MOST_MEASUREMENTS:
+        raise EvidenceError("the recorded measurements are not a list of measurements")
+    try:
+        return tuple(
+            _measurement(_fields(each, f"measurement {number}"))
+            for number, each in enumerate(data)
+        )
+    except (ValueError, KeyError) as error:
+        raise EvidenceError(f"a recorded measurement is malformed: {error}") from None
+
+
+def _measurement(fields: Mapping[str, object]) -> Measurement:
+    pcr = fields.get("pcr")
+    if not isinstance(pcr, int) or isinstance(pcr, bool) or not 0 <= pcr < PCR_COUNT:
+        raise ValueError(f"PCR {pcr!r}")
+    return Measurement(
+        pcr=pcr,
+        digests=_digests(fields.get("digests")),
+        role=Role(fields.get("role")),
+        source=_source(_fields(fields.get("source"), "source")),
+        calibrated=Calibrated(fields.get("calibrated")),
+    )
+
+
+def _source_to_json(source: Source) -> Json:
+    cmdline = None if source.cmdline is None else source.cmdline.hex()
+    fields: Json = {
+        "kind": source.kind.value,
+        "path": source.path,
+        "cmdline_hex": cmdline,
+        "event": source.event,
+        "version": source.version,
+        "file_digests": _digests_to_json(source.file_digests),
+        "capabilities": source.capabilities,
+        "view": source.view.value if source.view else None,
+    }
+    return {name: value for name, value in fields.items() if value not in (None, {})}
+
+
+def _source(fields: Mapping[str, object]) -> Source:
+    cmdline, event, view = (fields.get(n) for n in ("cmdline_hex", "event", "view"))
+    if event is not None and (not isinstance(event, int) or isinstance(event, bool)):
+        raise ValueError(f"event {event!r}")
+    return Source(
+        kind=SourceKind(fields.get("kind")),
+        path=_text_or_none(fields, "path"),
+        cmdline=None
+        if cmdline is None
+        else bytes.fromhex(_text(fields, "cmdline_hex")),
+        event=event,
+        version=_text_or_none(fields, "version"),
+        file_digests=_digests(fields.get("file_digests", {})),
+        capabilities=_text_or_none(fields, "capabilities"),
+        view=None if view is None else View(view),
+    )
+
+
+def _digests_to_json(digests: Digests) -> Json:
+    return {str(algorithm): digest.hex for algorithm, digest in digests.items()}
+
+
+def _digests(data: object) -> Digests:
+    fields = _fields(data, "digests")
+    digests = {}
+    for name in fields:
+        try:
+            algorithm = HashAlgorithm.named(name)
+        except AemsealError as error:
+            raise ValueError(error.message) from None
+        digests[algorithm] = Digest.from_hex(algorithm, _text(fields, name))
+    return digests
+
+
+def _fields(data: object, what: str) -> Mapping[str, object]:
+    if not isinstance(data, dict) or not all(isinstance(name, str) for name in data):
+        raise EvidenceError(f"the recorded {what} is not a JSON object")
+    return data
+
+
+def _text(fields: Mapping[str, object], name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str):
+        raise EvidenceError(f"the recorded {name} is not a string")
+    return value
+
+
+def _text_or_none(fields: Mapping[str, object], name: str) -> str | None:
+    return None if fields.get(name) is None else _text(fields, name)

@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""tboot on Intel TXT: which event is of which file, and which file makes which event.
+
+SINIT extends its own events and the MLE (tboot itself, 0x404); tboot then extends
+0x501 records: its policy, then every module that GRUB loaded but SINIT modules and
+LCP data, in order. Which PCRs: `tboot_tables.MAPS`.
+Source: tboot policy.c (set_policy, verify_all_modules, hash_module), integrity.c
+(extend_pcrs), loader.c (remove_txt_modules); the events' types: words/events.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aemseal.measure.boot_entry import BootEntry, BootModule, Role
+from aemseal.measure.claims import Measurement, Source, SourceKind
+from aemseal.measure.replay import VerifiedLog
+from aemseal.measure.tboot_tables import MAPS, PcrMap
+from aemseal.words.digest import DYNAMIC_PCRS, Digest, Digests, HashAlgorithm
+from aemseal.words.errors import BootFileError, PredictionError
+from aemseal.words.events import (
+    TBOOT_MEASUREMENT,
+    TXT_COMBINED_HASH,
+    TXT_HASH_START,
+    TXT_MLE_HASH,
+    TXT_SINIT_PUBKEY_HASH,
+    Event,
+)
+from aemseal.words.wanted import (
+    NOTE_MLE_CAPABILITIES,
+    NOTE_TBOOT_SKIPS,
+    NOTE_TBOOT_VERSION,
+    NOTE_XEN_VERSION,
+    FileFacts,
+    Wanted,
+)
+
+STACK = "tboot"
+
+Facts = Mapping[Wanted, FileFacts]
+
+_SINIT_TYPES = frozenset({TXT_HASH_START, TXT_COMBINED_HASH, TXT_SINIT_PUBKEY_HASH})
+_MODULE_ROLES = (Role.XEN, Role.KERNEL, Role.INITRAMFS)
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedExtend:
+    """One extend of the running boot, with the meaning that tboot's rules give it."""
+
+    event: Event
+    digest: Digest
+    role: Role
+
+    @property
+    def pcr(self) -> int:
+        """The PCR it went to."""
+        return self.event.pcr
+
+
+@dataclass(frozen=True, slots=True)
+class TbootLaunch:
+    """A verified log read by tboot's rules: every extend of PCR 17 to 22 in order.
+
+    `before_tboot` is what SINIT extended, exactly one MLE among it.
+    """
+
+    pcr_map: PcrMap
+    algorithm: HashAlgorithm
+    before_tboot: tuple[LoggedExtend, ...]
+    policy: tuple[LoggedExtend, ...]
+    modules: tuple[LoggedExtend, ...]
+
+    @property
+    def mle(self) -> LoggedExtend:
+        """The MLE's extend."""
+        return next(each for each in self.before_tboot if each.role is Role.MLE)
+
+    @property
+    def extends(self) -> tuple[LoggedExtend, ...]:
+        """All of them, in the order of the log."""
+        return self.before_tboot + self.policy + self.modules
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredFile:
+    """One measurement that a boot entry's file makes, its PCR not yet given.
+
+    `digest` is what is extended; None when the file could not be read any more.
+    """
+
+    role: Role
+    digest: Digest | None
+    source: Source
+
+
+def read_launch(verified: VerifiedLog) -> TbootLaunch:
+    """Give every extend of PCR 17 to 22 its role and find the PCR map.
+
+    PredictionError, naming the event, when the log is not of tboot's default policy:
+    another launcher's record, a PCR or an order that the policy does not give, or a
+    PCR of the launch that does not replay.
+    """
+    _require_all_verified(verified)
+    logged = [
+        (event, digests[verified.algorithm])
+        for event, digests in verified.extends
+        if event.pcr in DYNAMIC_PCRS
+    ]
+    first = _first_of_tboot(logged)
+    sinit, own = logged[:first], logged[first:]
+    before = tuple(LoggedExtend(*each, _sinit_role(each[0])) for each in sinit)
+    pcr_map = _map_of(before)
+    policies = len(pcr_map.policy)
+    _require_pattern(pcr_map, own)
+    return TbootLaunch(
+        pcr_map=pcr_map,
+        algorithm=verified.algorithm,
+        before_tboot=before,
+        policy=tuple(LoggedExtend(*each, Role.POLICY) for each in own[:policies]),
+        modules=tuple(
+            LoggedExtend(*each, module_role(number))
+            for number, each in enumerate(own[policies:])
+        ),
+    )
+
+
+def module_role(number: int) -> Role:
+    """Return the role of the measured module with this number, from 0.
+
+    Positions, as Xen takes them: itself, dom0's kernel, its initramfs, any other.
+    """
+    return _MODULE_ROLES[number] if number < len(_MODULE_ROLES) else Role.MODULE
+
+
+def module_hash(cmdline: bytes, image: Digest) -> Digest:
+    """Return what tboot >= 1.9.4 extends for a module: H(H(cmdline) || H(image)).
+
+    `cmdline` is all that GRUB hands over, without NUL. Source: policy.c hash_module.
+    """
+    return image.algorithm.hash(cmdline).extended(image)
+
+
+def module_hashes(cmdline: bytes, image: Digests) -> dict[HashAlgorithm, Digest]:
+    """Return `module_hash` in every bank that the image's digest is given for."""
+    return {
+        algorithm: module_hash(cmdline, digest) for algorithm, digest in image.items()
+    }
+
+
+def measured_files(
+    entry: BootEntry, facts: Facts, algorithm: HashAlgorithm
+) -> tuple[MeasuredFile, ...]:
+    """Return what a boot entry makes tboot measure: the MLE, then each module.
+
+    A file without facts has no digest here; it is taken for one that tboot measures.
+    """
+    kernel = facts.get(entry.mle_wanted)
+    mle = MeasuredFile(
+        Role.MLE,
+        kernel.digests.get(algorithm) if kernel else None,
+        _file_source(entry.kernel, entry.mle_wanted, kernel, NOTE_TBOOT_VERSION),
+    )
+    measured = [
+        module
+        for number, module in enumerate(entry.modules)
+        if number == 0 or not _is_skipped(facts.get(module.wanted))
+    ]
+    return mle, *(
+        _measured_module(module_role(number), module, facts, algorithm)
+        for number, module in enumerate(measured)
+    )
+
+
+def require_digests(
+    files: tuple[MeasuredFile, ...], algorithm: HashAlgorithm
+) -> tuple[tuple[MeasuredFile, Digest], ...]:
+    """Return each file with its digest; BootFileError for one that was not read."""
+    pairs = []
+    for each in files:
+        if each.digest is None:
+            raise BootFileError(f"{each.source.path} has no {algorithm} digest")
+        pairs.append((each, each.digest))
+    return tuple(pairs)
+
+
+def digest_of_source(role: Role, source: Source, algorithm: HashAlgorithm) -> Digest:
+    """Apply the role's rule to what is known of a file; KeyError without a digest.
+
+    The MLE's and a LUKS header's file digest is what is extended; a module's is
+    hashed with its command line.
+    """
+    image = source.file_digests[algorithm]
+    if role in (Role.MLE, Role.LUKS):
+        return image
+    return module_hash(source.cmdline or b"", image)
+
+
+def as_measurement(pcr: int, file: MeasuredFile, digest: Digest) -> Measurement:
+    """Give a file's measurement its PCR; not calibrated yet."""
+    return Measurement(pcr, {digest.algorithm: digest}, file.role, file.source)
+
+
+def _measured_module(
+    role: Role, module: BootModule, facts: Facts, algorithm: HashAlgorithm
+) -> MeasuredFile:
+    known = facts.get(module.wanted)
+    digests = module_hashes(module.cmdline, known.digests if known else {})
+    source = _file_source(module, module.wanted, known, NOTE_XEN_VERSION)
+    return MeasuredFile(role, digests.get(algorithm), source)
+
+
+def _file_source(
+    module: BootModule, wanted: Wanted, facts: FileFacts | None, version: str
+) -> Source:
+    notes = facts.notes if facts else {}
+    return Source(
+        SourceKind.FILE,
+        path=module.path,
+        cmdline=module.cmdline,
+        version=notes.get(version),
+        file_digests=facts.digests if facts else {},
+        capabilities=notes.get(NOTE_MLE_CAPABILITIES),
+        view=wanted.view,
+    )
+
+
+def _is_skipped(facts: FileFacts | None) -> bool:
+    return facts is not None and NOTE_TBOOT_SKIPS in facts.notes
+
+
+def _require_all_verified(verified: VerifiedLog) -> None:
+    """Refuse a log of which only some PCRs were found in the TPM."""
+    for event in verified.log.events:
+        launched = event.is_extended and event.pcr in DYNAMIC_PCRS
+        if launched and event.pcr not in verified.bank.values:
+            raise PredictionError(
+                f"the log's PCR {event.pcr} (event {event.number}) is not what the TPM "
+                "holds, so the launch cannot be read from it"
+            )
+
+
+def _first_of_tboot(logged: list[tuple[Event, Digest]]) -> int:
+    """Return the index of the first 0x501; anything later must be tboot's too."""
+    own = [event.untrusted_type == TBOOT_MEASUREMENT for event, _ in logged]
+    if True not in own:
+        raise PredictionError("the log holds no measurement of tboot's (0x501)")
+    first = own.index(True)
+    if False in own[first:]:
+        event, _ = logged[first + own[first:].index(False)]
+        raise PredictionError(
+            f"event {event.number} ({event.name}) follows tboot's own measurements: "
+            "nothing is known about who extended it"
+        )
+    return first
+
+
+def _sinit_role(event: Event) -> Role:
+    if event.untrusted_type == TXT_MLE_HASH:
+        return Role.MLE
+    return Role.SINIT if event.untrusted_type in _SINIT_TYPES else Role.PLATFORM
+
+
+def _map_of(before: tuple[LoggedExtend, ...]) -> PcrMap:
+    """Tell the map by where SINIT extended the MLE, which a replay does cover."""
+    mles = [each for each in before if each.role is Role.MLE]
+    if len(mles) != 1:
+        raise PredictionError(f"the log holds {len(mles)} MLE hashes (0x404), not one")
+    for pcr_map in MAPS:
+        if pcr_map.mle == mles[0].pcr:
+            return pcr_map
+    raise PredictionError(
+        f"event {mles[0].event.number} puts the MLE into PCR {mles[0].pcr}: no PCR map "
+        "of tboot's does"
+    )
+
+
+def _require_pattern(pcr_map: PcrMap, own: list[tuple[Event, Digest]]) -> None:
+    """Refuse any order or PCR but the default policy's, naming the first event."""
+    policies = len(pcr_map.policy)
+    for index, (event, digest) in enumerate(own):
+        if index < policies:
+            fits = event.pcr == pcr_map.policy[index] and digest == own[0][1]
+            what = "the policy"
+        else:
+            fits = event.pcr == pcr_map.module(index - policies)
+            what = f"module {index - policies}"
+        if not fits:
+            raise PredictionError(
+                f"event {event.number} puts {what} into PCR {event.pcr} with "
+                f"{digest.hex[:8]}..: not what tboot's default policy does on the "
+                f"{pcr_map.name} map",
+                "a custom verified-launch policy is not supported",
+            )
+    if len(own) <= policies:
+        raise PredictionError(
+            f"tboot's measurements end with event {own[-1][0].number}: no module of "
+            "the running boot is in the log"
+        )
