@@ -112,15 +112,14 @@ def _source_to_json(source: Source) -> Json:
 
 
 def _source(fields: Mapping[str, object]) -> Source:
-    cmdline, event, view = (fields.get(n) for n in ("cmdline_hex", "event", "view"))
+    event, view = fields.get("event"), fields.get("view")
+    cmdline = _text_or_none(fields, "cmdline_hex")
     if event is not None and (not isinstance(event, int) or isinstance(event, bool)):
         raise ValueError(f"event {event!r}")
     return Source(
         kind=SourceKind(fields.get("kind")),
         path=_text_or_none(fields, "path"),
-        cmdline=None
-        if cmdline is None
-        else bytes.fromhex(_text(fields, "cmdline_hex")),
+        cmdline=None if cmdline is None else bytes.fromhex(cmdline),
         event=event,
         version=_text_or_none(fields, "version"),
         file_digests=_digests(fields.get("file_digests", {})),

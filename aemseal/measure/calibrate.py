@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Calibration: do our rules give what this machine measured just now?
+"""Calibration: whether our rules give what this machine measured just now.
 
 Every extend of the running boot is explained: by a file (recomputed from the files of
 an entry that may have booted, or, where an update has overwritten them, from what the
@@ -162,7 +162,7 @@ def _explain_file(
     candidates: list[tuple[MeasuredFile, ...]],
     kept: tuple[Measurement, ...],
 ) -> Measurement:
-    """Find the file behind an extend: one that is there now, else one of the baseline."""
+    """Find the file behind an extend: one there now, else one of the baseline."""
     for files in candidates:
         if number < len(files) and files[number].digest == extend.digest:
             return _from_source(extend, files[number].source, Calibrated.NOW)
@@ -246,9 +246,9 @@ def _explain_header(
     source = Source(SourceKind.FILE, path=wanted.path, view=wanted.view)
     calibrated = Calibrated.NO
     for each in kept:
-        if each.role is Role.LUKS and each.source.path == wanted.path:
-            if _gives(each, digest):
-                source, calibrated = each.source, Calibrated.BASELINE
+        same_device = each.role is Role.LUKS and each.source.path == wanted.path
+        if same_device and _gives(each, digest):
+            source, calibrated = each.source, Calibrated.BASELINE
     for candidate in candidates:
         facts = candidate.facts.get(wanted)
         if facts and facts.digests.get(digest.algorithm) == digest:

@@ -171,10 +171,10 @@ def _policy_digest(calibration: Calibration, mle: FileDigest) -> Digest | str:
     logged = launch.policy[0]
     version = parse_version(source.version)
     if not calibration.policies:
+        running = calibration.mle.source.version or "its version is not known"
         return (
-            f"event {logged.event.number} is a policy of {logged.digest.hex[:8]}.., not "
-            f"the default one of the running tboot "
-            f"({calibration.mle.source.version or 'its version is not known'}): custom "
+            f"event {logged.event.number}, a policy with {logged.digest.hex[:8]}.., is "
+            f"not the default one of the running tboot ({running}): custom "
             "verified-launch policies are not supported"
         )
     if version is not None and version < FIRST_SUPPORTED:

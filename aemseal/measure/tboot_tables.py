@@ -126,7 +126,7 @@ POLICIES = (
     ),
     _row(
         _1_10, None, TPM12, DETAILS_AUTHORITIES,
-        "c3438497fda827be3b321c5309a204f0c9e53943", "policy.c (policy_12), in no log seen",
+        "c3438497fda827be3b321c5309a204f0c9e53943", "policy.c, policy_12; in no log",
     ),
     _row(
         _1_8, _1_9_12, TPM2_OTHER, DETAILS_AUTHORITIES,
