@@ -97,6 +97,7 @@ def confirm(vault: Vault, state: VaultState, running: SealedBoot) -> Confirmatio
     state = vault.publish(
         replace(
             state,
+            baseline=running.boot,
             accepted=(confirmed,),
             staged=waiting,
             retired=(*state.retired, *retired)[-RETIRED_KEPT:],

@@ -68,7 +68,8 @@ class NextBootCheck:
 class VaultState:
     """The vault as last published; `count` is the counter's value in force.
 
-    `counter` is the NV index handle. `stale` are the labels of the media that were
+    `counter` is the NV index handle. `baseline` is the last boot that was verified by
+    enrol or confirm. `stale` are the labels of the media that were
     absent at the last move.
     """
 
@@ -79,7 +80,8 @@ class VaultState:
     count: int
     media: tuple[Medium, ...]
     secrets: tuple[str, ...]
-    accepted: tuple[SealedBoot, ...]
+    baseline: Baseline
+    accepted: tuple[SealedBoot, ...] = ()
     staged: tuple[SealedBoot, ...] = ()
     retired: tuple[SealedBoot, ...] = ()
     stale: tuple[str, ...] = ()
@@ -106,6 +108,7 @@ class VaultState:
             "count": self.count,
             "media": [{"label": each.label, "path": each.path} for each in self.media],
             "secrets": list(self.secrets),
+            "baseline": self.baseline.to_json(),
             "accepted": [each.to_dict() for each in self.accepted],
             "staged": [each.to_dict() for each in self.staged],
             "retired": [each.to_dict() for each in self.retired],
@@ -135,6 +138,7 @@ class VaultState:
                 for each in fields["media"]
             ),
             secrets=tuple(str(each) for each in fields["secrets"]),
+            baseline=Baseline.from_json(fields["baseline"]),
             accepted=_boots(fields["accepted"]),
             staged=_boots(fields["staged"]),
             retired=_boots(fields["retired"]),
