@@ -11,15 +11,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aemseal.measure.boot_entry import Role
-from aemseal.measure.claims import Calibrated, Measurement, Source, SourceKind
+from aemseal.measure.claims import (
+    Calibrated,
+    Measurement,
+    Prediction,
+    Source,
+    SourceKind,
+)
 from aemseal.words.digest import PCR_COUNT, Digest, Digests, HashAlgorithm
 from aemseal.words.errors import AemsealError, EvidenceError
 from aemseal.words.wanted import View
 
 Json = dict[str, object]
 
-MOST_MEASUREMENTS = 256
-"""More than any launch makes: tboot 32, SINIT some 20, the hook one a LUKS device."""
+MOST_MEASUREMENTS = 1024
+"""Far more than a launch makes: tboot 32, SINIT some 20, the hook one a LUKS device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,20 @@ class Baseline:
     stack: str
     map: str
     measurements: tuple[Measurement, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.measurements) > MOST_MEASUREMENTS:
+            raise EvidenceError(f"a boot of {len(self.measurements)} measurements")
+
+    @classmethod
+    def of_prediction(cls, prediction: Prediction) -> Baseline:
+        """Return what to keep of a boot that is staged."""
+        return cls(
+            title=prediction.entry,
+            stack=prediction.stack,
+            map=prediction.map,
+            measurements=prediction.measurements,
+        )
 
     def to_json(self) -> Json:
         """Return it as a JSON object; `from_json` reads it back."""
@@ -72,7 +92,7 @@ def measurements_to_json(measurements: tuple[Measurement, ...]) -> list[Json]:
 
 def measurements_from_json(data: object) -> tuple[Measurement, ...]:
     """Read what `measurements_to_json` wrote; EvidenceError for anything else."""
-    if not isinstance(data, list) or len(data) > MOST_MEASUREMENTS:
+    if not isinstance(data, list):
         raise EvidenceError("the recorded measurements are not a list of measurements")
     try:
         return tuple(

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+r"""Predictions, plans and explanations as the JSON objects of the command line.
+
+Contract: fields and values may be added, never renamed (docs: the command line's
+JSON). Command lines are shown as UTF-8 text, bytes that are not as "\xhh".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aemseal.measure.claims import Measurement, Prediction, Source
+from aemseal.measure.explain import Explanation
+from aemseal.measure.plan import Change, Component, Plan
+from aemseal.words.digest import Digests, HashAlgorithm, PcrBank, PcrSelection
+
+Json = dict[str, object]
+
+
+def predict_report(
+    prediction: Prediction,
+    selection: PcrSelection,
+    now: Mapping[HashAlgorithm, PcrBank],
+) -> Json:
+    """Return the "aemseal.predict/1" object.
+
+    `now` are the live PCRs; those selected or predicted are shown. BankError when the
+    prediction does not cover the selection's bank.
+    """
+    following = prediction.bank(selection.algorithm)
+    shown = {*selection.pcrs, *following.values}
+    return {
+        "schema": "aemseal.predict/1",
+        "stack": prediction.stack,
+        "map": prediction.map,
+        "entry": prediction.entry,
+        "selection": str(selection),
+        "complete": prediction.is_complete,
+        "calibrated": prediction.is_calibrated,
+        "measurements": [_measurement(each) for each in prediction.measurements],
+        "now": {str(bank): _values(values, shown) for bank, values in now.items()},
+        "next": {str(selection.algorithm): _values(following, shown)},
+        "refusals": [
+            {"pcr": each.pcr, "reason": each.reason, "event": each.event}
+            for each in prediction.refusals
+        ],
+        "cautions": list(prediction.cautions),
+    }
+
+
+def plan_report(plan: Plan) -> Json:
+    """Return the "aemseal.plan/1" object; `before` or `after` is null where absent."""
+    return {
+        "schema": "aemseal.plan/1",
+        "changes": [_change(each) for each in plan.changes],
+    }
+
+
+def explain_report(explanation: Explanation) -> Json:
+    """Return the "aemseal.explain/1" object; null for what there is none of."""
+    expected, measured = explanation.expected, explanation.measured
+    return {
+        "schema": "aemseal.explain/1",
+        "verdict": explanation.verdict.value,
+        "pcr": explanation.pcr,
+        "role": explanation.role and explanation.role.value,
+        "path": explanation.path,
+        "expected": expected
+        and {"digests": _digests(expected.digests), **_told(expected.source)},
+        "measured": measured and {"digests": {str(measured.algorithm): measured.hex}},
+        "known_as": explanation.known_as,
+        "advice": explanation.advice,
+        "differences": explanation.differences,
+    }
+
+
+def _measurement(measurement: Measurement) -> Json:
+    return {
+        "pcr": measurement.pcr,
+        "digests": _digests(measurement.digests),
+        "role": measurement.role.value,
+        "source": {
+            "kind": measurement.source.kind.value,
+            **_told(measurement.source),
+        },
+        "calibrated": measurement.calibrated.value,
+    }
+
+
+def _change(change: Change) -> Json:
+    return {
+        "name": change.name,
+        "role": change.role.value,
+        "path": change.path,
+        "before": change.before and _component(change.before),
+        "after": change.after and _component(change.after),
+        "pcrs": list(change.pcrs),
+        "origin": {
+            "kind": change.origin.kind.value,
+            "detail": change.origin.detail,
+        },
+        "files": [],
+    }
+
+
+def _component(component: Component) -> Json:
+    _, digests = component.extends[0]
+    return {
+        "digests": _digests(digests),
+        "pcrs": list(component.pcrs),
+        **_told(component.source),
+    }
+
+
+def _told(source: Source) -> Json:
+    """Return what a source tells of its file or event; nothing it does not."""
+    fields: Json = {}
+    if source.path is not None:
+        fields["path"] = source.path
+    if source.cmdline is not None:
+        fields["cmdline"] = source.cmdline.decode("utf-8", "backslashreplace")
+    if source.event is not None:
+        fields["event"] = source.event
+    if source.version is not None:
+        fields["version"] = source.version
+    if source.file_digests:
+        fields["file_digests"] = _digests(source.file_digests)
+    return fields
+
+
+def _digests(digests: Digests) -> Json:
+    return {str(algorithm): digest.hex for algorithm, digest in digests.items()}
+
+
+def _values(bank: PcrBank, shown: set[int]) -> Json:
+    values = sorted(bank.values.items())
+    return {str(pcr): value.hex for pcr, value in values if pcr in shown}
