@@ -126,11 +126,13 @@ class Prediction:
             values[each.pcr] = before.extended(digest)
         return PcrBank(algorithm, values)
 
-    def require(self, selection: PcrSelection) -> Mapping[int, Digest]:
+    def require(
+        self, selection: PcrSelection, unchecked: frozenset[Role] = frozenset()
+    ) -> Mapping[int, Digest]:
         """Return the value of every PCR selected.
 
         PredictionError when one is refused, when nothing extends it, or when a
-        measurement of it was never calibrated.
+        measurement of it was never calibrated and its role is not in `unchecked`.
         """
         for refusal in self.refusals:
             if refusal.pcr in selection:
@@ -143,7 +145,9 @@ class Prediction:
                     f"take {pcr} out of the selection ({selection})",
                 )
         for each in self.measurements:
-            if each.pcr in selection and each.calibrated is Calibrated.NO:
+            if each.role in unchecked or each.pcr not in selection:
+                continue
+            if each.calibrated is Calibrated.NO:
                 raise PredictionError(
                     f"the rule for {each.role} (PCR {each.pcr}) could not be checked "
                     "against the running boot",
