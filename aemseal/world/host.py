@@ -25,7 +25,7 @@ from aemseal.words.errors import (
 from aemseal.words.wanted import FileFacts, Wanted
 from aemseal.world import views
 from aemseal.world.config import Config
-from aemseal.world.rooted import Rooted, shown, unreadable
+from aemseal.world.rooted import Rooted, shown
 from aemseal.world.store import STATE_FOLDER
 
 LOG_LIMIT = 16 << 20
@@ -205,17 +205,7 @@ class LiveHost:
         self, wanted: Iterable[Wanted], algorithms: Iterable[HashAlgorithm]
     ) -> Looked:
         """Stream each path once, in the order in which the paths first appear."""
-        by_path: dict[str, list[Wanted]] = {}
-        for each in wanted:
-            by_path.setdefault(each.path, []).append(each)
-        banks = tuple(algorithms)
-        facts: Looked = {}
-        for path, views_of_it in by_path.items():
-            try:
-                facts.update(views.look(self._open, views_of_it, banks))
-            except OSError as error:
-                raise unreadable(path, error, BootFileError) from None
-        return facts
+        return views.look(self._open, wanted, algorithms)
 
     def _open(self, path: str) -> BinaryIO:
         file = self._files.open(path, BootFileError)

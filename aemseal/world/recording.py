@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Recording a host's answers, and answering from a recording.
+
+Both sides answer from the same `Recording`, so what was recorded is what is replayed:
+values and errors alike. Format: docs/host-recording.md, version 1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from aemseal import __version__
+from aemseal.words.digest import HashAlgorithm, PcrBank
+from aemseal.words.errors import AemsealError, EvidenceError, UsageError
+from aemseal.words.wanted import FileFacts, Wanted
+from aemseal.world.host import Host, Looked, require_saved
+from aemseal.world.recording_format import (
+    PCRS,
+    Answer,
+    Found,
+    Question,
+    Recording,
+    Told,
+    read_files,
+    write_files,
+)
+from aemseal.world.redaction import redact_env, redact_script, suspects
+from aemseal.world.rooted import Rooted, shown, why
+
+FILE_LIMIT = 64 << 20
+"""Bytes of any one file of a recording."""
+
+_RECORD_AGAIN = "record again, with the version of aemseal that asks"
+_HEX = re.compile(rb"\"((?:[0-9a-f]{2}){8,})\"")
+
+
+class _Answers:
+    """Every question of Host, answered from `recording`.
+
+    A subclass says what happens when an answer is not there yet.
+    """
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording = recording
+
+    def _ask(self, question: Question) -> Answer:
+        raise NotImplementedError
+
+    def _look_at(self, wanted: list[Wanted], banks: tuple[HashAlgorithm, ...]) -> None:
+        raise NotImplementedError
+
+    def _answer(self, *question: str) -> Answer:
+        answers = self.recording.answers
+        if question not in answers:
+            answers[question] = self._ask(question)
+        answer = answers[question]
+        if isinstance(answer, Told):
+            raise answer.error()
+        return answer
+
+    def _bytes(self, *question: str) -> bytes | None:
+        answer = self._answer(*question)
+        assert answer is None or isinstance(answer, bytes)
+        return answer
+
+    def _found(self, *question: str) -> tuple[str, bytes]:
+        answer = self._answer(*question)
+        assert isinstance(answer, Found)
+        return answer.place, answer.data
+
+    def event_log(self) -> tuple[str, bytes]:
+        """See Host."""
+        return self._found("event_log")
+
+    def pcrs(self, algorithm: HashAlgorithm) -> PcrBank:
+        """See Host."""
+        answer = self._answer(PCRS, algorithm.label)
+        assert isinstance(answer, PcrBank)
+        return answer
+
+    def grub_config(self) -> tuple[str, bytes]:
+        """See Host."""
+        return self._found("grub_config")
+
+    def grub_env(self) -> bytes | None:
+        """See Host."""
+        return self._bytes("grub_env")
+
+    def grub_exists(self, path: str) -> bool:
+        """See Host."""
+        return self._answer("grub_exists", path) is True
+
+    def grub_read(self, path: str) -> bytes | None:
+        """See Host."""
+        return self._bytes("grub_read", path)
+
+    def resolve(self, grub_path: str) -> str:
+        """See Host."""
+        answer = self._answer("resolve", grub_path)
+        assert isinstance(answer, str)
+        return answer
+
+    def look(
+        self, wanted: Iterable[Wanted], algorithms: Iterable[HashAlgorithm]
+    ) -> Looked:
+        """See Host. The first file of the list that has an error decides which."""
+        banks = tuple(dict.fromkeys(algorithms))
+        facts: Looked = {}
+        for of_path in _by_path(wanted):
+            missing = [
+                each for each in of_path if not self.recording.holds(each, banks)
+            ]
+            if missing:
+                self._look_at(missing, banks)
+            facts |= {each: self._facts(each, banks) for each in of_path}
+        return facts
+
+    def _facts(self, wanted: Wanted, banks: tuple[HashAlgorithm, ...]) -> FileFacts:
+        facts = self.recording.facts.get(wanted)
+        digests = {} if facts is None else facts.digests
+        for bank in banks:
+            if bank not in digests:
+                raise self.recording.refused[wanted, bank].error()
+        assert facts is not None
+        return replace(facts, digests={bank: digests[bank] for bank in banks})
+
+    def hook_record(self) -> bytes | None:
+        """See Host."""
+        return self._bytes("hook_record")
+
+    def saved(self, name: str) -> bytes | None:
+        """See Host."""
+        require_saved(name)
+        return self._bytes("saved", name)
+
+    def now(self) -> str:
+        """Return the time at which the recording was begun."""
+        return self.recording.made
+
+
+class RecordedHost(_Answers):
+    """A machine that was recorded into a folder.
+
+    UsageError when there is no such folder, EvidenceError when it holds no recording
+    of this version or a malformed one, and for each answer that it lacks.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        if not directory.is_dir():
+            raise UsageError(f"{shown(str(directory))} is no folder")
+        self._where = shown(str(directory))
+        self._folder = Rooted(directory)
+        super().__init__(read_files(self._read, self._where))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the person who recorded should know before passing it on."""
+        return self.recording.warnings
+
+    def _read(self, name: str) -> bytes | None:
+        try:
+            return self._folder.read(f"/{name}", FILE_LIMIT, EvidenceError)
+        except EvidenceError as error:
+            raise EvidenceError(f"{self._where}{error.message}", error.hint) from None
+
+    def _lacks(self, what: str) -> EvidenceError:
+        return EvidenceError(
+            f"{self._where} does not tell {shown(what)}", _RECORD_AGAIN
+        )
+
+    def _ask(self, question: Question) -> Answer:
+        raise self._lacks(" ".join(question))
+
+    def _look_at(self, wanted: list[Wanted], banks: tuple[HashAlgorithm, ...]) -> None:
+        names = ", ".join(map(str, banks))
+        raise self._lacks(f"{wanted[0].path} ({wanted[0].view.value}) in {names}")
+
+
+class RecordingHost(_Answers):
+    """A host whose every answer is remembered, and never asked for a second time."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(Recording(made=host.now(), tool=__version__))
+        self._host = host
+        self._readers: dict[str, Callable[..., Answer]] = {
+            "event_log": lambda: Found(*host.event_log()),
+            PCRS: lambda label: host.pcrs(HashAlgorithm.named(label)),
+            "grub_config": lambda: Found(*host.grub_config()),
+            "grub_env": host.grub_env,
+            "grub_exists": host.grub_exists,
+            "grub_read": host.grub_read,
+            "resolve": host.resolve,
+            "hook_record": host.hook_record,
+            "saved": host.saved,
+        }
+
+    def _ask(self, question: Question) -> Answer:
+        name, *arguments = question
+        try:
+            return self._readers[name](*arguments)
+        except AemsealError as error:
+            return Told.of(error)
+
+    def look(
+        self, wanted: Iterable[Wanted], algorithms: Iterable[HashAlgorithm]
+    ) -> Looked:
+        """See Host. What comes after an error is looked at nevertheless."""
+        wishes, banks = list(wanted), tuple(dict.fromkeys(algorithms))
+        for of_path in _by_path(wishes):
+            missing = [
+                each for each in of_path if not self.recording.holds(each, banks)
+            ]
+            if missing:
+                self._look_at(missing, banks)
+        return super().look(wishes, banks)
+
+    def _look_at(self, wanted: list[Wanted], banks: tuple[HashAlgorithm, ...]) -> None:
+        try:
+            looked = self._host.look(wanted, self._with_known(wanted, banks))
+        except AemsealError:
+            # One of them has the error, in one bank: find out which.
+            for each in wanted:
+                for bank in banks:
+                    self._look_at_one(each, bank)
+        else:
+            self._remember(looked)
+
+    def _look_at_one(self, wanted: Wanted, bank: HashAlgorithm) -> None:
+        try:
+            looked = self._host.look([wanted], self._with_known([wanted], (bank,)))
+        except AemsealError as error:
+            self.recording.refused[wanted, bank] = Told.of(error)
+        else:
+            self._remember(looked)
+
+    def _with_known(
+        self, wanted: list[Wanted], banks: tuple[HashAlgorithm, ...]
+    ) -> tuple[HashAlgorithm, ...]:
+        """Return the banks and those known already, which must come out the same."""
+        known = [self.recording.facts[each] for each in wanted if self._has(each)]
+        more = [bank for facts in known for bank in facts.digests]
+        return tuple(dict.fromkeys([*banks, *more]))
+
+    def _has(self, wanted: Wanted) -> bool:
+        return wanted in self.recording.facts
+
+    def _remember(self, looked: Looked) -> None:
+        for wanted, facts in looked.items():
+            before = self.recording.facts.get(wanted, facts)
+            if any(facts.digests.get(k) != v for k, v in before.digests.items()):
+                raise EvidenceError(
+                    f"{shown(wanted.path)} changed while it was recorded",
+                    "wait for the update to end, and record again",
+                )
+            self.recording.facts[wanted] = facts
+
+    def remark(self, warning: str) -> None:
+        """Add a warning for the person who reads or passes on the recording."""
+        self.recording.warnings += (warning,)
+
+    def save(self, directory: Path) -> list[str]:
+        """Write the recording into a new or empty folder; return the files' names.
+
+        Passwords of GRUB's are left out (world/redaction.py). The manifest is written
+        last: without it a folder is no recording. UsageError when the folder is not
+        empty, AemsealError when it cannot be written.
+        """
+        require_empty(directory)
+        files = write_files(_cleaned(self.recording))
+        try:
+            directory.mkdir(mode=0o700, exist_ok=True)
+            for name, data in files.items():
+                with (directory / name).open("xb") as file:
+                    file.write(data)
+        except OSError as error:
+            where = shown(str(directory))
+            raise AemsealError(f"{where} cannot be written: {why(error)}") from None
+        return list(files)
+
+
+def require_empty(directory: Path) -> None:
+    """Raise UsageError unless the folder is empty, or not there yet."""
+    where = shown(str(directory))
+    try:
+        if any(directory.iterdir()):
+            raise UsageError(f"{where} is not empty", "name a new folder")
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        raise UsageError(f"{where} is no folder", "name a new folder") from None
+    except (OSError, ValueError) as error:
+        raise AemsealError(f"{where} cannot be read: {why(error)}") from None
+
+
+def _by_path(wanted: Iterable[Wanted]) -> list[list[Wanted]]:
+    paths: dict[str, list[Wanted]] = {}
+    for each in dict.fromkeys(wanted):
+        paths.setdefault(each.path, []).append(each)
+    return list(paths.values())
+
+
+def _cleaned(recording: Recording) -> Recording:
+    """Return the recording without passwords, with a warning for each suspect."""
+    answers = dict(recording.answers)
+    redacted, warnings = [], list(recording.warnings)
+    for question, answer in recording.answers.items():
+        data = answer.data if isinstance(answer, Found) else answer
+        if not isinstance(data, bytes):
+            continue
+        place = answer.place if isinstance(answer, Found) else question[-1]
+        clean = _without_passwords(question, data)
+        if clean != data:
+            redacted.append(place)
+            answers[question] = _with_data(answer, clean)
+        warnings += [
+            f"{place}{each} may hold a secret; it is measured, so it was not taken out"
+            for each in _suspects(question, clean)
+        ]
+    return replace(
+        recording, answers=answers, redacted=tuple(redacted), warnings=tuple(warnings)
+    )
+
+
+def _with_data(answer: Answer, data: bytes) -> Answer:
+    return Found(answer.place, data) if isinstance(answer, Found) else data
+
+
+def _without_passwords(question: Question, data: bytes) -> bytes:
+    if question[0] in ("grub_config", "grub_read"):
+        return redact_script(data)
+    return redact_env(data) if question[0] == "grub_env" else data
+
+
+def _suspects(question: Question, data: bytes) -> list[str]:
+    if question[0].startswith("grub"):
+        return [f" line {line}: {name}" for line, name in suspects(data)]
+    # Our own state has no lines to speak of, and its command lines are hex digits.
+    plain = [bytes.fromhex(each.decode("ascii")) for each in _HEX.findall(data)]
+    return sorted({f": {name}" for _, name in suspects(b"\n".join([data, *plain]))})
