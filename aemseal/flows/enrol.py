@@ -30,7 +30,12 @@ from aemseal.formats.slot import (
 )
 from aemseal.formats.tpm_policy import name_of, policy_authorize, policy_ref
 from aemseal.words.digest import PcrSelection
-from aemseal.words.errors import LockoutError, TpmError, VaultError
+from aemseal.words.errors import (
+    LockoutError,
+    TpmChangedError,
+    TpmError,
+    VaultError,
+)
 from aemseal.world.config import Medium
 from aemseal.world.signing import SigningKey, random_auth
 from aemseal.world.store import STATE_FOLDER
@@ -183,3 +188,21 @@ def _seal_for(
         policy_ref=reference,
         secrets=(SealedSecret(secret.name, secret.kind, pin=False, parts=parts),),
     )
+
+
+def remove(vault: Vault) -> list[str]:
+    """Take the vault down: the counter, the media's files, the key, the state.
+
+    The sealed secret is lost. The owner's and lockout's values and the storage key
+    stay: other tools may use them by now. Returns what was left, in words.
+    """
+    state = vault.require()
+    left = ["the TPM's owner and lockout authorisation, kept in " + STATE_FOLDER]
+    try:
+        vault.undefine_counter(state)
+    except TpmChangedError as error:
+        left.append(f"nothing could be removed from the TPM: {error.message}")
+    vault.remove_media_files(state)
+    for path in (key_file(state.generation), STATE_FILE, JOURNAL_FILE):
+        vault.files.remove(path)
+    return left

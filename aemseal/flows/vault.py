@@ -123,11 +123,7 @@ class Vault:
         key = self._signing_key(state.generation)
         with self.owner_session(state) as session:
             before = self.tpm.count(state.counter, session)
-            if before < state.count:
-                raise TpmChangedError(
-                    f"the TPM's counter is {before}, and was {state.count} before",
-                    "this is not the TPM that the vault was made with; enrol anew",
-                )
+            self._require_open(state, before)
             after = before + 1
             at_hand = [each for each in state.media if self.files.exists(each.path)]
             absent = [each.label for each in state.media if each not in at_hand]
@@ -156,6 +152,25 @@ class Vault:
         self._finish(journal)
         return state
 
+    def _require_open(self, state: VaultState, count: int) -> None:
+        """Refuse to sign once the counter is not where our last move left it.
+
+        Never sign again then: the disk may be an older copy, put back together with
+        a boot that was retired since, and this state would call it accepted.
+        """
+        if count == state.count:
+            return
+        if count < state.count:
+            raise TpmChangedError(
+                f"the TPM's counter is {count}, and was {state.count} before",
+                "this is not the TPM that the vault was made with; enrol anew",
+            )
+        raise VaultError(
+            f"the vault is shut: the TPM's counter is {count}, ours is {state.count}",
+            "somebody counted on, or this disk is an older copy; take it down with: "
+            "aemseal remove; and enrol anew",
+        )
+
     def settle(self) -> str | None:
         """Finish or undo a move that was cut short; say which, None if there is none.
 
@@ -177,13 +192,21 @@ class Vault:
 
     def take_back_enrolment(self, state: VaultState) -> None:
         """Remove what an unfinished enrolment left, except the owner's values."""
+        self.undefine_counter(state)
+        self.remove_media_files(state)
+        self.files.remove(key_file(state.generation))
+
+    def undefine_counter(self, state: VaultState) -> None:
+        """Take the counter out of the TPM."""
         with self.owner_session(state) as session:
             self.tpm.undefine_counter(state.counter, session)
+
+    def remove_media_files(self, state: VaultState) -> None:
+        """Remove the vault and every acceptance from the media at hand."""
         for medium in state.media:
             for name in self.files.names(medium.path):
                 if name == VAULT_FILE or name.startswith(_ACCEPTANCE_PREFIX):
                     self.files.remove(f"{medium.path}/{name}")
-        self.files.remove(key_file(state.generation))
 
     def _finish(self, journal: Journal) -> None:
         state = journal.state

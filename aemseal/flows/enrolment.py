@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The use case `enrol`: from a verified boot to a sealed secret (docs/adr/0002).
+
+Everything that can refuse does so before the first write: the log, the selection, a
+trial prediction. Then the TPM is owned, the hook's files are written, the initramfs
+is built with them, and the boot that will follow is predicted and staged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from aemseal.flows.enrol import (
+    HOOK_FOLDER,
+    Secret,
+    own_the_tpm,
+    require_not_enrolled,
+    seal,
+    write_hook_files,
+)
+from aemseal.flows.state import NextBootCheck, SealedBoot, VaultState
+from aemseal.flows.survey import (
+    Survey,
+    predicted_boot,
+    sealed_boot,
+    survey,
+    unexplained,
+)
+from aemseal.flows.vault import Vault
+from aemseal.formats.hook_files import pin_of
+from aemseal.measure.boot_entry import Role
+from aemseal.words.digest import ALWAYS_SEALED, PcrSelection
+from aemseal.words.errors import AemsealError, EvidenceError, PredictionError
+from aemseal.world.config import Config
+from aemseal.world.host import Host
+from aemseal.world.tpm_storage import StorageKey
+
+UNCHECKED_AT_ENROL = frozenset({Role.LUKS})
+"""The rule no boot without our hook can calibrate; wrong, it opens nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """What is to be enrolled, and with what of the world."""
+
+    host: Host
+    vault: Vault
+    config: Config
+    secret: Secret
+    asked: PcrSelection | None
+    entry: str | None
+    rebuild: Callable[[tuple[str, ...]], None]
+    say: Callable[[str], None]
+    foreign_owner: bytes | None
+
+
+def enrol(enrolment: Enrolment) -> VaultState:
+    """Seal a secret to the running boot, or to the predicted one, and return it.
+
+    EvidenceError of every kind when the machine cannot be vouched for; VaultError
+    when there is a vault already.
+    """
+    vault = enrolment.vault
+    require_not_enrolled(vault)
+    look = _look(enrolment)
+    if _ran_our_hook(look, vault):
+        key = own_the_tpm(vault, enrolment.foreign_owner)
+        boot = sealed_boot(look.running, look.running_policy, enrolment.host.now())
+        return _seal(enrolment, look, key, accepted=(boot,))
+    command = enrolment.config.initramfs_command
+    if command is None:
+        raise EvidenceError(
+            "this boot did not run aemseal's hook, and how to build the initramfs "
+            "with it is not configured",
+            "name the command as initramfs_command in /etc/aemseal.yaml",
+        )
+    trial = look.predict(enrolment.entry, hook=True)
+    trial.require(look.selection, UNCHECKED_AT_ENROL)
+    key = own_the_tpm(vault, enrolment.foreign_owner)
+    write_hook_files(vault, key, look.selection)
+    enrolment.say(f"building the initramfs: {' '.join(command)}")
+    enrolment.rebuild(command)
+    prediction = replace(look, facts={}).predict(enrolment.entry, hook=True)
+    boot = predicted_boot(
+        prediction,
+        look.selection,
+        enrolment.host.now(),
+        unchecked=UNCHECKED_AT_ENROL,
+    )
+    return _seal(enrolment, look, key, staged=(boot,))
+
+
+def _look(enrolment: Enrolment) -> Survey:
+    look = survey(enrolment.host, enrolment.asked)
+    if enrolment.asked is None:
+        pcrs = set(look.selection.pcrs) | ALWAYS_SEALED
+        look = replace(look, selection=PcrSelection.of(look.selection.algorithm, pcrs))
+    look.selection.require_sealable()
+    if not look.calibration.is_calibrated:
+        raise PredictionError(
+            "no file of any boot entry gives what this boot measured as "
+            f"{unexplained(look.calibration)}",
+            "reboot into what /boot holds now, then enrol",
+        )
+    return look
+
+
+def _ran_our_hook(look: Survey, vault: Vault) -> bool:
+    """Whether the running boot measured PCR 13, capped it and pinned our key."""
+    pinned = vault.files.read(f"{HOOK_FOLDER}/srk.tr")
+    return (
+        look.hook is not None
+        and look.hook.cap is not None
+        and pinned is not None
+        and look.hook.pin == pin_of(pinned)
+    )
+
+
+def _seal(
+    enrolment: Enrolment,
+    look: Survey,
+    key: StorageKey,
+    *,
+    accepted: tuple[SealedBoot, ...] = (),
+    staged: tuple[SealedBoot, ...] = (),
+) -> VaultState:
+    state = VaultState(
+        generation=1,
+        selection=look.selection,
+        storage=key,
+        counter=0,
+        count=0,
+        media=enrolment.config.media,
+        secrets=(enrolment.secret.name,),
+        baseline=look.running,
+        accepted=accepted,
+        staged=staged,
+        checked=NextBootCheck("staged" if staged else "accepted", enrolment.host.now()),
+    )
+    return seal(enrolment.vault, state, enrolment.secret)
+
+
+def read_foreign_owner(vault: Vault, config: Config) -> bytes | None:
+    """Return the owner's authorisation that another tool keeps, if it does.
+
+    A final line end is not part of it. AemsealError when the file is named and absent.
+    """
+    if config.owner_auth_file is None:
+        return None
+    data = vault.files.read(config.owner_auth_file)
+    if data is None:
+        raise AemsealError(f"{config.owner_auth_file} does not exist")
+    return data.rstrip(b"\n")

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The use cases `plan`, `reseal`, `confirm`: from a change to an accepted boot."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from aemseal.flows.moves import (
+    ACCEPTED,
+    STAGED,
+    Confirmation,
+    confirm,
+    require_accepted,
+    stage,
+    standing,
+)
+from aemseal.flows.state import SealedBoot, VaultState
+from aemseal.flows.survey import Survey, predicted_boot, sealed_boot, survey
+from aemseal.flows.vault import Vault
+from aemseal.measure.claims import Prediction
+from aemseal.measure.plan import Plan, plan, require_origins
+from aemseal.words.digest import PcrSelection
+from aemseal.words.errors import PredictionError
+from aemseal.world.host import Host
+
+
+@dataclass(frozen=True)
+class NextBoot:
+    """The next boot, predicted, and what changes with it.
+
+    `boot` is absent when the prediction cannot be sealed to: `problem` says why.
+    `standing` is what that boot is to the vault.
+    """
+
+    look: Survey
+    prediction: Prediction
+    plan: Plan
+    boot: SealedBoot | None
+    problem: PredictionError | None
+    standing: str
+
+
+def next_boot(
+    host: Host,
+    state: VaultState,
+    *,
+    entry: str | None = None,
+    asked: PcrSelection | None = None,
+) -> NextBoot:
+    """Predict the next boot and hold it against the last verified one.
+
+    EvidenceError of every kind when the running boot cannot be verified or a file of
+    the next one cannot be read.
+    """
+    look = survey(host, asked, state)
+    prediction = look.predict(entry, hook=True)
+    accepted = standing(state, look.running_policy) in (ACCEPTED, STAGED)
+    changes = plan(
+        state.baseline.measurements,
+        prediction,
+        look.calibration.measured if accepted else (),
+    )
+    boot, problem = None, None
+    known = (*state.accepted, *state.staged, *state.retired)
+    try:
+        boot = predicted_boot(prediction, look.selection, host.now(), known)
+    except PredictionError as error:
+        problem = error
+    word = standing(state, boot.policy) if boot else "unknown"
+    return NextBoot(look, prediction, changes, boot, problem, word)
+
+
+def reseal(
+    vault: Vault,
+    state: VaultState,
+    following: NextBoot,
+    accepted_names: Collection[str] = (),
+    *,
+    new_only: bool = False,
+) -> VaultState:
+    """Stage the next boot; the same state when it is accepted or staged already.
+
+    NotAcceptedError when the running boot is not an accepted one, PredictionError
+    when the next one cannot be known, OriginError when nobody answers for a change.
+    """
+    require_accepted(state, following.look.running_policy)
+    if following.boot is None:
+        raise following.problem or PredictionError("the next boot is not known")
+    if following.standing in (ACCEPTED, STAGED) and not new_only:
+        return state
+    require_origins(following.plan, accepted_names)
+    return stage(
+        vault,
+        state,
+        following.look.running_policy,
+        following.boot,
+        new_only=new_only,
+    )
+
+
+def running_boot(look: Survey, state: VaultState) -> SealedBoot:
+    """Return the running boot as it would be kept."""
+    known = (*state.accepted, *state.staged, *state.retired)
+    return sealed_boot(look.running, look.running_policy, look.host.now(), known)
+
+
+def confirm_running(vault: Vault, state: VaultState, host: Host) -> Confirmation:
+    """Hold the running boot against what was predicted, and commit it.
+
+    NotAcceptedError when it is neither the staged boot nor an accepted one.
+    """
+    look = survey(host, None, state)
+    return confirm(vault, state, running_boot(look, state))

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The use cases `status` and `explain`: what this boot is, what the next will be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from aemseal.flows.moves import ACCEPTED, STAGED, UNKNOWN, standing
+from aemseal.flows.reseal import next_boot
+from aemseal.flows.state import NextBootCheck, SealedBoot, VaultState
+from aemseal.flows.survey import read_hook_record, read_log
+from aemseal.formats.hook_files import HookRecord
+from aemseal.formats.tpm_policy import policy_pcr
+from aemseal.measure.explain import (
+    BootStatus,
+    Explanation,
+    KnownBoot,
+    explain,
+    seen_in,
+    tpm_changed,
+    unmeasured,
+)
+from aemseal.measure.luks import LUKS_PCR, require_luks
+from aemseal.measure.replay import VerifiedLog, verify
+from aemseal.words.digest import Digest, PcrBank
+from aemseal.words.errors import (
+    AemsealError,
+    EvidenceError,
+    TpmChangedError,
+    UnmeasuredError,
+)
+from aemseal.world.host import Host
+
+UNMEASURED = "unmeasured"
+NOT_ACCEPTED = "not-accepted"
+
+CountNow = Callable[[VaultState], int]
+"""Reads the TPM's counter; TpmChangedError when key or counter are not ours."""
+
+
+@dataclass(frozen=True)
+class RunningBoot:
+    """The running boot as measured: verified log, live PCRs, the hook's record."""
+
+    verified: VerifiedLog
+    live: PcrBank
+    hook: HookRecord | None
+
+    def policy(self, state: VaultState) -> bytes | None:
+        """Return its PolicyPCR digest, None where no hook measured PCR 13."""
+        if self.hook is None:
+            return None
+        values: dict[int, Digest] = {
+            pcr: self.hook.measured if pcr == LUKS_PCR else self.live.value(pcr)
+            for pcr in state.selection.pcrs
+        }
+        return policy_pcr(state.selection, values)
+
+
+def read_running(host: Host, state: VaultState) -> RunningBoot:
+    """Verify what was measured, without a look at any boot file.
+
+    UnmeasuredError when there was no dynamic launch.
+    """
+    live = host.pcrs(state.selection.algorithm)
+    _, log = read_log(host)
+    verified = verify(log, live, state.selection)
+    hook = read_hook_record(host)
+    if hook is not None:
+        require_luks(hook.luks, live, hook.cap)
+    return RunningBoot(verified, live, hook)
+
+
+def explain_running(
+    host: Host, state: VaultState, count_now: CountNow | None
+) -> Explanation:
+    """Say why the running boot is accepted or not.
+
+    The launch is looked at first: without one nothing else matters. Then the TPM: a
+    counter that is gone says nothing of the boot files. Other EvidenceErrors are
+    raised: what cannot be verified is not explained away.
+    """
+    if _is_unmeasured(host, state):
+        return unmeasured()
+    if count_now is not None:
+        try:
+            count_now(state)
+        except TpmChangedError:
+            return tpm_changed()
+    running = read_running(host, state)
+    luks = () if running.hook is None else running.hook.luks
+    return explain(seen_in(running.verified), known_boots(state), luks)
+
+
+def _is_unmeasured(host: Host, state: VaultState) -> bool:
+    """Whether PCR 17 was never reset and extended; asked without a log."""
+    return host.pcrs(state.selection.algorithm).value(17).is_blank
+
+
+def known_boots(state: VaultState) -> tuple[KnownBoot, ...]:
+    """Return every boot on record, for `explain`."""
+    groups = (
+        (BootStatus.ACCEPTED, state.accepted),
+        (BootStatus.STAGED, state.staged),
+        (BootStatus.RETIRED, state.retired),
+    )
+    return tuple(
+        KnownBoot(boot.name, status, boot.boot.measurements)
+        for status, boots in groups
+        for boot in boots
+    )
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is sealed, what this boot is and what the next will be."""
+
+    accepted: tuple[SealedBoot, ...]
+    staged: tuple[SealedBoot, ...]
+    this_boot: str
+    next_boot: str
+    checked: str | None
+    next_step: str
+    shut: bool = False
+    problem: AemsealError | None = None
+
+
+def nothing_enrolled() -> Status:
+    """Return the status of a machine without a vault."""
+    return Status((), (), UNKNOWN, UNKNOWN, None, _STEP_ENROL)
+
+
+def status(
+    host: Host,
+    state: VaultState,
+    count_now: CountNow | None,
+    *,
+    check: bool = False,
+    entry: str | None = None,
+) -> tuple[Status, VaultState]:
+    """Return the status, and the state with what a check found.
+
+    Without `check` the next boot is as last recorded. `count_now` is None for a
+    recording, where no TPM can be asked.
+    """
+    this_boot, problem = _this_boot(host, state)
+    shut = False
+    if count_now is not None:
+        try:
+            shut = count_now(state) != state.count
+        except TpmChangedError as error:
+            shut, problem = True, error
+    if check:
+        found, why = _check(host, state, entry)
+        problem = problem or why
+        state = replace(state, checked=NextBootCheck(found, host.now()))
+    checked = state.checked
+    following = checked.result if checked else UNKNOWN
+    result = Status(
+        accepted=state.accepted,
+        staged=state.staged,
+        this_boot=this_boot,
+        next_boot=NOT_ACCEPTED if shut else following,
+        checked=checked.time if checked else None,
+        next_step="",
+        shut=shut,
+        problem=problem,
+    )
+    return replace(result, next_step=_next_step(result)), state
+
+
+def _this_boot(host: Host, state: VaultState) -> tuple[str, AemsealError | None]:
+    try:
+        if _is_unmeasured(host, state):
+            return UNMEASURED, None
+        policy = read_running(host, state).policy(state)
+    except UnmeasuredError:
+        return UNMEASURED, None
+    except AemsealError as error:
+        return UNKNOWN, error
+    return (UNKNOWN if policy is None else standing(state, policy)), None
+
+
+def _check(
+    host: Host, state: VaultState, entry: str | None
+) -> tuple[str, AemsealError | None]:
+    try:
+        following = next_boot(host, state, entry=entry)
+    except EvidenceError as error:
+        return UNKNOWN, error
+    if following.boot is None:
+        return UNKNOWN, following.problem
+    word = following.standing
+    return (word if word in (ACCEPTED, STAGED) else NOT_ACCEPTED), None
+
+
+def _next_step(status: Status) -> str:
+    """Choose the one thing to do next."""
+    if isinstance(status.problem, TpmChangedError):
+        return _STEP_TPM
+    if status.this_boot in (UNMEASURED, "retired"):
+        return _STEP_EXPLAIN
+    if status.this_boot == UNKNOWN:
+        return _STEP_FIRST_BOOT if not status.accepted else _STEP_EXPLAIN
+    if status.shut:
+        return _STEP_SHUT
+    if status.this_boot == STAGED:
+        return _STEP_CONFIRM
+    return {
+        ACCEPTED: _STEP_NOTHING,
+        STAGED: _STEP_REBOOT,
+        NOT_ACCEPTED: _STEP_RESEAL,
+    }.get(status.next_boot, _STEP_CHECK)
+
+
+_STEP_ENROL = "seal a secret: aemseal enrol text"
+_STEP_FIRST_BOOT = (
+    "reboot: the boot that enrol staged shows the secret; if it does not, see: "
+    "aemseal explain"
+)
+_STEP_TPM = "the TPM changed; see why: aemseal explain"
+_STEP_EXPLAIN = "this boot is not an accepted one; see why: aemseal explain"
+_STEP_SHUT = (
+    "the vault is shut: somebody counted the TPM's counter on, or this disk is an older "
+    "copy; if you know which, take it down and enrol anew: aemseal remove"
+)
+_STEP_CONFIRM = "keep this boot and retire the one before it: aemseal confirm"
+_STEP_NOTHING = "nothing: the next boot will show the secret"
+_STEP_REBOOT = "reboot: the staged boot will show the secret"
+_STEP_RESEAL = "stage the next boot before you reboot: aemseal reseal"
+_STEP_CHECK = "look at the next boot: aemseal status --check"

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is known of this machine now: its log verified, its running boot explained.
+
+Everything a flow decides on comes from one Survey, made once; each file is read once,
+and the digest that is planned, shown and sealed to is that of this one read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from aemseal.flows.state import SealedBoot, VaultState
+from aemseal.formats.event_log import parse_event_log
+from aemseal.formats.grub_config import GrubMenu, evaluate
+from aemseal.formats.hook_files import HookRecord
+from aemseal.formats.tpm_policy import policy_pcr
+from aemseal.measure.baseline import Baseline
+from aemseal.measure.boot_entry import BootEntry, Role, boot_entry_from, wanted
+from aemseal.measure.calibrate import Calibration, Candidate, calibrate
+from aemseal.measure.claims import Calibrated, Measurement, Prediction
+from aemseal.measure.luks import LUKS_PCR, require_luks
+from aemseal.measure.predict import predict
+from aemseal.measure.replay import VerifiedLog, verify
+from aemseal.measure.stack import identify
+from aemseal.words.digest import (
+    Digest,
+    HashAlgorithm,
+    PcrBank,
+    PcrSelection,
+)
+from aemseal.words.errors import AemsealError, BootFileError, SelectionError
+from aemseal.words.events import EventLog
+from aemseal.words.wanted import FileFacts, Wanted
+from aemseal.world.host import Host
+
+_DEFAULT_PCRS = {"legacy": {17, 18, 19}, "da": {17, 18}}
+"""What a selection holds besides PCR 13 (docs of the command line, --pcrs)."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """One look at the machine. `hook` is absent where our hook did not run."""
+
+    host: Host
+    selection: PcrSelection
+    live: PcrBank
+    log: EventLog
+    verified: VerifiedLog
+    hook: HookRecord | None
+    menu: GrubMenu
+    calibration: Calibration
+    facts: dict[Wanted, FileFacts] = field(repr=False)
+
+    @property
+    def running_values(self) -> dict[int, Digest]:
+        """The selected PCRs at the moment the hook asked for the secret.
+
+        SelectionError when PCR 13 is selected and no hook measured into it.
+        """
+        values = {}
+        for pcr in self.selection.pcrs:
+            if pcr == LUKS_PCR:
+                if self.hook is None:
+                    raise SelectionError(
+                        f"nothing measured the LUKS headers into PCR {LUKS_PCR}",
+                        "this boot did not run aemseal's hook",
+                    )
+                values[pcr] = self.hook.measured
+            else:
+                values[pcr] = self.live.value(pcr)
+        return values
+
+    @property
+    def running_policy(self) -> bytes:
+        """The PolicyPCR digest of the running boot."""
+        return policy_pcr(self.selection, self.running_values)
+
+    @property
+    def running(self) -> Baseline:
+        """The running boot's measurements, to be kept."""
+        entry = self.calibration.entry
+        return self.calibration.baseline(entry.title if entry else "")
+
+    def entry(self, title: str | None) -> BootEntry:
+        """Return the entry with this title, else the one GRUB boots next."""
+        found = self.menu.entry_titled(title) if title else self.menu.next_entry()
+        return boot_entry_from(found, self.host.resolve)
+
+    def predict(self, title: str | None, *, hook: bool) -> Prediction:
+        """Predict a boot of this entry; `hook` says that PCR 13 will be measured.
+
+        BootFileError when one of its files cannot be read.
+        """
+        entry = self.entry(title)
+        asked = wanted(entry) if hook else _without_luks(entry)
+        missing = [each for each in asked if each not in self.facts]
+        if missing:
+            self.facts.update(self.host.look(missing, (self.selection.algorithm,)))
+        return predict(self.calibration, entry, self.facts, hook_measures_luks=hook)
+
+
+def read_log(host: Host) -> tuple[str, EventLog]:
+    """Find and parse the launch's event log; returns where it was found, too."""
+    where, data = host.event_log()
+    return where, parse_event_log(data)
+
+
+def survey(
+    host: Host, asked: PcrSelection | None = None, state: VaultState | None = None
+) -> Survey:
+    """Verify the running boot and explain it by its own files.
+
+    `asked` is the user's selection. What is sealed already decides: another selection
+    than the vault's is refused (SelectionError).
+    """
+    _, log = read_log(host)
+    hook = read_hook_record(host)
+    wish = _selection_wish(asked, state)
+    algorithm = wish.algorithm if wish else HashAlgorithm.SHA256
+    live = host.pcrs(algorithm)
+    if wish is None:
+        probe = verify(log, live, PcrSelection(algorithm, (17,)))
+        pcrs = _DEFAULT_PCRS[identify(probe).pcr_map.name]
+        pcrs |= {LUKS_PCR} if hook is not None else set()
+        wish = PcrSelection.of(algorithm, pcrs)
+    if hook is not None:
+        require_luks(hook.luks, live, hook.cap)
+    verified = verify(log, live, wish)
+    menu = read_menu(host)
+    baseline = None if state is None else state.baseline
+    facts: dict[Wanted, FileFacts] = {}
+    calibration = _calibrate(host, menu, verified, baseline, hook, facts)
+    return Survey(host, wish, live, log, verified, hook, menu, calibration, facts)
+
+
+def read_menu(host: Host) -> GrubMenu:
+    """Evaluate the host's grub.cfg."""
+    _, config = host.grub_config()
+    return evaluate(config, host.grub_env(), _GrubFiles(host))
+
+
+def read_hook_record(host: Host) -> HookRecord | None:
+    """Read what the hook left in this boot, None where it did not run."""
+    data = host.hook_record()
+    return None if data is None else HookRecord.parse(data)
+
+
+def look_where_possible(
+    host: Host, asked: Iterable[Wanted], algorithms: Iterable[HashAlgorithm]
+) -> dict[Wanted, FileFacts]:
+    """Look at files of an entry that may have booted: a file that is gone is absent."""
+    by_path: dict[str, list[Wanted]] = {}
+    for each in asked:
+        by_path.setdefault(each.path, []).append(each)
+    banks = tuple(algorithms)
+    facts: dict[Wanted, FileFacts] = {}
+    for views in by_path.values():
+        try:
+            facts.update(host.look(views, banks))
+        except BootFileError:
+            continue
+    return facts
+
+
+def boot_name(measured: Iterable[Measurement]) -> str:
+    """Return the name a person knows a boot by: Xen's version and the kernel."""
+    words = []
+    for each in measured:
+        if each.role is Role.XEN:
+            version = each.source.version
+            words.append(f"Xen {version}" if version else _file_name(each))
+        elif each.role is Role.KERNEL:
+            words.append(_file_name(each))
+    return ", ".join(word for word in words if word) or "an unnamed boot"
+
+
+def sealed_boot(
+    boot: Baseline, policy: bytes, since: str, known: Iterable[SealedBoot] = ()
+) -> SealedBoot:
+    """Name a boot; a name that another one has already gets a number."""
+    name = plain = boot_name(boot.measurements)
+    taken = {each.name: each.policy for each in known}
+    number = 2
+    while name in taken and taken[name] != policy:
+        name, number = f"{plain} ({number})", number + 1
+    return SealedBoot(name, since, policy, boot)
+
+
+def predicted_boot(
+    prediction: Prediction,
+    selection: PcrSelection,
+    since: str,
+    known: Iterable[SealedBoot] = (),
+    *,
+    unchecked: frozenset[Role] = frozenset(),
+) -> SealedBoot:
+    """Return a prediction as a boot that can be staged.
+
+    PredictionError unless every selected PCR is known, and every rule behind it but
+    those of the roles in `unchecked` was calibrated.
+    """
+    values = prediction.require(selection, unchecked)
+    boot = Baseline(
+        prediction.entry, prediction.stack, prediction.map, prediction.measurements
+    )
+    return sealed_boot(boot, policy_pcr(selection, values), since, known)
+
+
+def unexplained(calibration: Calibration) -> str:
+    """Name what of the running boot no file gives: "xen (PCR 17), kernel (PCR 17)"."""
+    return ", ".join(
+        f"{each.role} (PCR {each.pcr})"
+        for each in calibration.measured
+        if each.calibrated is Calibrated.NO
+    )
+
+
+def _file_name(measured: Measurement) -> str:
+    return (measured.source.path or "").rsplit("/", 1)[-1]
+
+
+def _without_luks(entry: BootEntry) -> tuple[Wanted, ...]:
+    return tuple(each for each in wanted(entry) if each not in entry.luks_wanted)
+
+
+def _selection_wish(
+    asked: PcrSelection | None, state: VaultState | None
+) -> PcrSelection | None:
+    if state is None:
+        return asked
+    if asked is not None and asked != state.selection:
+        raise SelectionError(
+            f"the secret is sealed to {state.selection}, not to {asked}",
+            "leave --pcrs out; another selection needs a new enrolment",
+        )
+    return state.selection
+
+
+def _calibrate(
+    host: Host,
+    menu: GrubMenu,
+    verified: VerifiedLog,
+    baseline: Baseline | None,
+    hook: HookRecord | None,
+    facts: dict[Wanted, FileFacts],
+) -> Calibration:
+    """Explain the running boot by the likely entries, then by all measured ones."""
+    luks = () if hook is None else hook.luks
+    candidates: list[Candidate] = []
+    result: Calibration | None = None
+    for entry in _entries(host, menu, baseline):
+        asked = wanted(entry) if hook is not None else _without_luks(entry)
+        new = [each for each in asked if each not in facts]
+        facts.update(look_where_possible(host, new, (verified.algorithm,)))
+        candidates.append(Candidate(entry, facts))
+        result = calibrate(verified, candidates, baseline, luks)
+        if result.entry is not None and result.is_calibrated:
+            break
+    return result or calibrate(verified, (), baseline, luks)
+
+
+def _entries(host: Host, menu: GrubMenu, baseline: Baseline | None) -> list[BootEntry]:
+    """Return the measured entries, the one that most likely booted first."""
+    entries = []
+    for found in menu.measured_entries():
+        try:
+            entries.append(boot_entry_from(found, host.resolve))
+        except AemsealError:
+            continue
+    title = baseline.title if baseline else None
+    return sorted(entries, key=lambda entry: entry.title != title)
+
+
+@dataclass(frozen=True)
+class _GrubFiles:
+    """The files GRUB sees, as the evaluator asks for them."""
+
+    host: Host
+
+    def exists(self, path: str) -> bool:
+        return self.host.grub_exists(path)
+
+    def read(self, path: str) -> bytes | None:
+        return self.host.grub_read(path)
