@@ -21,7 +21,7 @@ lint: setup
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
-	shellcheck setup/*.sh .ci/run $(wildcard boot-hooks/*.sh)
+	shellcheck setup/*.sh .ci/run $(wildcard boot-hooks/*)
 
 setup:
 	@sh setup/setup.sh

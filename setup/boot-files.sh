@@ -4,7 +4,7 @@
 # cache (AEMSEAL_CACHE, else .cache); installs none of them. A folder is complete when
 # its VERSION is there. Layout:
 #   tboot/{boot/tboot.gz,usr/sbin/lcp2_mlehash,usr/sbin/tb_polgen}
-#   grub-emu/{usr/bin/grub-emu-lite,usr/lib/grub/x86_64-emu/}
+#   grub-emu/usr/bin/grub-emu
 #   xen-old/boot/xen-*.gz  xen-new/boot/xen-*.gz  linux/boot/vmlinuz-*
 # Where the archives offer one version of Xen only, there is no xen-new; linux-new
 # holds another kernel instead.
@@ -106,5 +106,5 @@ cache_is_complete() {
 mkdir -p "$cache"
 know_package_lists
 unpack tboot tboot "$(latest tboot)" ./boot/tboot.gz ./usr/sbin
-unpack grub-emu grub-emu "$(latest grub-emu)" ./usr/bin/grub-emu-lite ./usr/lib/grub
+unpack grub-emu grub-emu "$(latest grub-emu)" ./usr/bin/grub-emu
 unpack_xen_and_linux
