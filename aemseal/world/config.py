@@ -30,6 +30,7 @@ AEM_OWNER_AUTH_FILE = "/var/lib/anti-evil-maid/tpm-owner-pw"
 MAXIMAL_MEDIA = 8
 SELECTION_LIMIT = 512
 
+_NULL = "tag:yaml.org,2002:null"
 _STRING = "tag:yaml.org,2002:str"
 
 
@@ -100,7 +101,7 @@ def _read_yaml(data: bytes) -> dict[str, Any]:
         raise EvidenceError(f"{CONFIG_FILE}: {_one_line(error)}") from None
     except RecursionError:
         raise EvidenceError(f"{CONFIG_FILE}: nested too deeply") from None
-    if node is None:
+    if node is None or node.tag == _NULL:
         return {}
     return _fields(node, _KEYS, "the file")
 

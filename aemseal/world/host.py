@@ -85,7 +85,7 @@ class Host(Protocol):
         """
 
     def grub_exists(self, path: str) -> bool:
-        """Whether GRUB's `-f` finds a file; `path` is GRUB's, without a device."""
+        """Whether GRUB finds a file or folder; `path` is GRUB's, without a device."""
 
     def grub_read(self, path: str) -> bytes | None:
         """Return what GRUB's `source` reads, None where there is no such file.
@@ -186,12 +186,15 @@ class LiveHost:
         return self._files.read(path, GRUB_ENV_LIMIT, BootFileError)
 
     def grub_exists(self, path: str) -> bool:
-        """Look for a regular file."""
-        return self._files.is_file(self.resolve(path))
+        """Look for anything of that name."""
+        return self._files.exists(self.resolve(path))
 
     def grub_read(self, path: str) -> bytes | None:
-        """Read a file that GRUB would source."""
-        return self._files.read(self.resolve(path), GRUB_CONFIG_LIMIT, BootFileError)
+        """Read a file that GRUB would source; a folder is no such file."""
+        place = self.resolve(path)
+        if self._files.is_folder(place):
+            return None
+        return self._files.read(place, GRUB_CONFIG_LIMIT, BootFileError)
 
     def resolve(self, grub_path: str) -> str:
         """Decide by existence: as it is below /boot, then below /boot, then as is."""

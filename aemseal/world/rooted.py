@@ -72,10 +72,10 @@ class Rooted:
             pending.extend(target.split("/")[::-1])
         return os.path.join(root, *done)  # noqa: PTH118 (as above)
 
-    def is_file(self, path: str) -> bool:
-        """Whether it is a regular file; what cannot be looked at is none."""
+    def is_folder(self, path: str) -> bool:
+        """Whether it is a folder; what cannot be looked at is none."""
         try:
-            return stat.S_ISREG(os.lstat(self.real(path)).st_mode)
+            return stat.S_ISDIR(os.lstat(self.real(path)).st_mode)
         except (OSError, ValueError):
             return False
 
