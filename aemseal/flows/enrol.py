@@ -38,9 +38,10 @@ from aemseal.words.errors import (
 )
 from aemseal.world.config import Medium
 from aemseal.world.signing import SigningKey, random_auth
+from aemseal.world.storage_key import StorageKey
 from aemseal.world.store import STATE_FOLDER
 from aemseal.world.tpm import NV_RANGE, Hierarchy, Tpm, TpmRefusedError
-from aemseal.world.tpm_storage import Storage, StorageKey
+from aemseal.world.tpm_storage import Storage
 
 HOOK_FOLDER = f"{STATE_FOLDER}/hook"
 """What the initramfs takes over as /etc/aemseal: hook.conf and srk.tr."""

@@ -34,7 +34,7 @@ from aemseal.words.digest import ALWAYS_SEALED, PcrSelection
 from aemseal.words.errors import AemsealError, EvidenceError, PredictionError
 from aemseal.world.config import Config
 from aemseal.world.host import Host
-from aemseal.world.tpm_storage import StorageKey
+from aemseal.world.storage_key import StorageKey
 
 UNCHECKED_AT_ENROL = frozenset({Role.LUKS})
 """The rule no boot without our hook can calibrate; wrong, it opens nothing."""

@@ -8,10 +8,13 @@ boot accepted, whatever came before it (stage, reboot, stage; stage, reboot, can
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from aemseal.flows.state import RETIRED_KEPT, NextBootCheck, SealedBoot, VaultState
-from aemseal.flows.vault import Vault
 from aemseal.words.errors import NotAcceptedError, VaultError
+
+if TYPE_CHECKING:
+    from aemseal.flows.vault import Vault
 
 ACCEPTED, STAGED, RETIRED, UNKNOWN = "accepted", "staged", "retired", "unknown"
 

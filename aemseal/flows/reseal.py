@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from aemseal.flows.moves import (
     ACCEPTED,
@@ -17,12 +18,14 @@ from aemseal.flows.moves import (
 )
 from aemseal.flows.state import SealedBoot, VaultState
 from aemseal.flows.survey import Survey, predicted_boot, sealed_boot, survey
-from aemseal.flows.vault import Vault
 from aemseal.measure.claims import Prediction
 from aemseal.measure.plan import Plan, plan, require_origins
 from aemseal.words.digest import PcrSelection
 from aemseal.words.errors import PredictionError
 from aemseal.world.host import Host
+
+if TYPE_CHECKING:
+    from aemseal.flows.vault import Vault
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from aemseal.measure.baseline import Baseline
 from aemseal.words.digest import PcrSelection
 from aemseal.words.errors import AemsealError, VaultError
 from aemseal.world.config import Medium
+from aemseal.world.storage_key import StorageKey
 from aemseal.world.store import STATE_FOLDER
-from aemseal.world.tpm_storage import StorageKey
 
 STATE_FILE = f"{STATE_FOLDER}/state.json"
 RETIRED_KEPT = 32

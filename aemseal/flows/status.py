@@ -222,8 +222,8 @@ _STEP_FIRST_BOOT = (
 _STEP_TPM = "the TPM changed; see why: aemseal explain"
 _STEP_EXPLAIN = "this boot is not an accepted one; see why: aemseal explain"
 _STEP_SHUT = (
-    "the vault is shut: somebody counted the TPM's counter on, or this disk is an older "
-    "copy; if you know which, take it down and enrol anew: aemseal remove"
+    "the vault is shut: somebody counted the TPM's counter on, or this disk is an "
+    "older copy; if you know which, take it down and enrol anew: aemseal remove"
 )
 _STEP_CONFIRM = "keep this boot and retire the one before it: aemseal confirm"
 _STEP_NOTHING = "nothing: the next boot will show the secret"

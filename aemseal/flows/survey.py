@@ -216,6 +216,15 @@ def unexplained(calibration: Calibration) -> str:
     )
 
 
+def touch_everything(host: Host) -> None:
+    """Read all that any verb would, for a recording: every measured entry's files."""
+    _, log = read_log(host)
+    menu = read_menu(host)
+    for entry in _entries(host, menu, None):
+        look_where_possible(host, wanted(entry), log.algorithms)
+    menu.next_entry()
+
+
 def _file_name(measured: Measurement) -> str:
     return (measured.source.path or "").rsplit("/", 1)[-1]
 

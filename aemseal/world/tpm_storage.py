@@ -6,7 +6,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from aemseal.formats.slot import PART_SIZE, SealedPart
@@ -18,6 +17,7 @@ from aemseal.formats.srk_templates import (
 )
 from aemseal.formats.tpm_policy import name_of
 from aemseal.words.errors import TpmChangedError, TpmError
+from aemseal.world.storage_key import StorageKey
 from aemseal.world.tpm import Tpm, TpmRefusedError
 
 with warnings.catch_warnings():
@@ -38,15 +38,6 @@ _OWN_HANDLES = range(0x81000002, 0x81000100)
 
 _SEALED_ATTRIBUTES = 1 << 1 | 1 << 4 | 1 << 7  # fixedTPM, fixedParent, adminWithPolicy
 _NO_DA = 1 << 10
-
-
-@dataclass(frozen=True, slots=True)
-class StorageKey:
-    """A key we vouched for: persistent handle, Name, and the handle serialized."""
-
-    handle: int
-    name: bytes
-    serialized: bytes
 
 
 class Storage:

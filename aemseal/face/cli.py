@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command line: arguments in, one exit code out.
+
+The only place that knows argparse. Every AemsealError becomes two lines and its exit
+code; nothing else is caught, since anything else is a bug and must be seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import NoReturn
+
+from aemseal import __version__
+from aemseal.face import verbs
+from aemseal.face.run import Run
+from aemseal.face.terminal import Terminal
+from aemseal.words.errors import EXIT_INTERRUPTED, AemsealError, UsageError
+
+Verb = Callable[[Run], int]
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with our words for a mistake."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, f"see: {self.prog} --help")
+
+
+def main(
+    argv: Sequence[str] | None = None, environment: Mapping[str, str] | None = None
+) -> int:
+    """Run one command and return its exit code."""
+    environment = os.environ if environment is None else environment
+    argv = sys.argv[1:] if argv is None else argv
+    terminal = Terminal(environment, as_json="--json" in argv)
+    try:
+        arguments = parser().parse_args(argv)
+        run = Run(arguments, terminal, environment)
+        try:
+            verb: Verb = arguments.verb
+            return verb(run)
+        finally:
+            run.close()
+    except AemsealError as error:
+        terminal.fail(error)
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        return AemsealError.exit_code
+    except KeyboardInterrupt:
+        terminal.say("aemseal: interrupted")
+        return EXIT_INTERRUPTED
+
+
+def parser() -> _Parser:
+    """Build the whole command line."""
+    top = _Parser(prog="aemseal", description=_ABOUT, epilog=_EXIT_CODES)
+    top.formatter_class = argparse.RawDescriptionHelpFormatter
+    top.add_argument("--version", action="version", version=f"aemseal {__version__}")
+    shared = _common_options()
+    commands = top.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    def add(name: str, verb: Verb, about: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name, help=about, description=about, parents=[shared]
+        )
+        command.set_defaults(verb=verb)
+        return command
+
+    checking = add("status", verbs.verb_status, "what is sealed, and what to do next")
+    checking.add_argument(
+        "--check", action="store_true", help="hash the boot files afresh"
+    )
+    reading = add("log", verbs.verb_log, "the event log, replayed and held to the TPM")
+    reading.add_argument("file", nargs="?", metavar="FILE", help="only replay this log")
+    add("predict", verbs.verb_predict, "what the next boot will measure, and why")
+    add("plan", verbs.verb_plan, "what changed since the last verified boot")
+    enrolling = add("enrol", verbs.verb_enrol, "seal a secret that proves the boot")
+    enrolling.add_argument(
+        "kind", choices=["text"], help="a text, from stdin or a prompt without echo"
+    )
+    _add_reseal(add("reseal", verbs.verb_reseal, "accept the next boot beside this"))
+    add("cancel", verbs.verb_cancel, "take a staged boot back")
+    add(
+        "confirm",
+        verbs.verb_confirm,
+        "keep this boot, retire the one before",
+    )
+    add("explain", verbs.verb_explain, "why this boot was not accepted")
+    add("remove", verbs.verb_remove, "take the vault down; its secret is lost")
+    recording = add("record", verbs.verb_record, "write a secret-free recording")
+    recording.add_argument("directory", metavar="DIR", help="a new or empty folder")
+    _add_hash(add("hash", verbs.verb_hash, "hash one file as a launch measures it"))
+    return top
+
+
+def _common_options() -> _Parser:
+    shared = _Parser(add_help=False)
+    shared.add_argument("--json", action="store_true", help="print one JSON object")
+    shared.add_argument("--host", metavar="DIR", help="read from a recording")
+    shared.add_argument(
+        "--root", metavar="DIR", default="/", help="prefix of /boot, /etc, /var, /run"
+    )
+    shared.add_argument("--tcti", metavar="CONF", help="the TPM, as tpm2-tools name it")
+    shared.add_argument(
+        "--entry", metavar="TITLE", help="the GRUB entry, else the one booted next"
+    )
+    selecting = shared.add_mutually_exclusive_group()
+    selecting.add_argument("--pcrs", metavar="SEL", help='as "sha256:13,17,18"')
+    selecting.add_argument(
+        "--pcr", metavar="N", type=int, action="append", help="one PCR of sha256 (more)"
+    )
+    return shared
+
+
+def _add_reseal(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--dry-run", action="store_true", help="show what would be done, write nothing"
+    )
+    command.add_argument(
+        "--accept",
+        metavar="COMPONENT",
+        action="append",
+        default=[],
+        help="answer for a change that nobody else answers for (more)",
+    )
+    command.add_argument(
+        "--new-only", action="store_true", help="leave the boots accepted so far out"
+    )
+
+
+def _add_hash(command: argparse.ArgumentParser) -> None:
+    kinds = command.add_subparsers(title="kinds", metavar="KIND", required=True)
+    for kind, about in _HASH_KINDS.items():
+        one = kinds.add_parser(kind, help=about, description=about)
+        one.add_argument("file", metavar="FILE")
+        one.add_argument("--json", action="store_true", help="as one JSON object")
+        one.set_defaults(kind=kind)
+        if kind in ("mle", "module"):
+            one.add_argument(
+                "--cmdline", metavar="S", default="", help="as GRUB hands it over"
+            )
+        if kind == "module":
+            one.add_argument(
+                "--no-decompress", action="store_true", help="as with --nounzip"
+            )
+
+
+_HASH_KINDS = {
+    "mle": "a tboot image, as SINIT measures it (lcp2_mlehash)",
+    "module": "a boot file, as tboot measures it: H(H(cmdline) || H(image))",
+    "acm": "a SINIT ACM's measured bytes",
+    "luks": "a LUKS header, as the boot hook measures it",
+}
+
+_ABOUT = """Ends the blind boot: predicts what the next measured boot will be, has the
+TPM accept it beside the running one, and retires the old one afterwards."""
+
+_EXIT_CODES = """exit codes:
+  0  done, or nothing to do
+  1  failure of the machine, or a bug
+  2  usage
+  3  status, plan: the next boot would not be accepted
+  4  refused: evidence that is absent, malformed or does not hold
+  5  the TPM is absent or in lockout
+  6  confirm, explain: this boot is not an accepted one
+  130  interrupted"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reports as lines for people. Nothing is decided here, nothing is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aemseal.flows.status import Status
+from aemseal.measure.claims import Measurement, Prediction, SourceKind
+from aemseal.measure.explain import Explanation
+from aemseal.measure.plan import Change, Component, OriginKind, Plan
+from aemseal.words.digest import Digest, HashAlgorithm, PcrBank, PcrSelection
+
+SHORT = 16
+"""Hex digits shown where a whole digest would hide the rest of the line."""
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Align columns, two spaces between them."""
+    if not rows:
+        return []
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def log_lines(
+    report: Mapping[str, Any], where: str, bank: str, verdict: str
+) -> list[str]:
+    """Show a log's events and what they replay to."""
+    rows = [("nr", "pcr", "type", "name", bank, "file")]
+    rows += [
+        (
+            str(event["number"]),
+            str(event["pcr"]),
+            event["type"],
+            event["name"],
+            event["digests"].get(bank, "-")[:SHORT],
+            event.get("file", ""),
+        )
+        for event in report["events"]
+    ]
+    lines = [f"{report['format']} log {where}: {verdict}", *table(rows)]
+    for name, values in report["pcrs"].items():
+        lines += [f"{name} PCR {pcr}: {value}" for pcr, value in values.items()]
+    for name, pcrs in report["coverage"].items():
+        lines += [
+            f"{name} PCR {pcr} is not complete: no digest in event "
+            + ", ".join(map(str, covered["missing"]))
+            for pcr, covered in pcrs.items()
+            if not covered["complete"]
+        ]
+    lines += [
+        f"event {quirk['event']}: {quirk['name']}: {quirk['effect']}"
+        for quirk in report["quirks"]
+    ]
+    return lines
+
+
+def hash_lines(report: Mapping[str, Any]) -> list[str]:
+    """Show a file's digests."""
+    return [f"{name}: {value}" for name, value in report["digests"].items()]
+
+
+def prediction_lines(
+    prediction: Prediction, selection: PcrSelection, now: PcrBank
+) -> list[str]:
+    """Show each measurement with its source, then the PCRs of now and next."""
+    algorithm = selection.algorithm
+    rows = [("pcr", "role", algorithm.label, "calibrated", "from")]
+    rows += [
+        (
+            str(each.pcr),
+            str(each.role),
+            _short(each.digests.get(algorithm)),
+            each.calibrated.value,
+            _source(each),
+        )
+        for each in prediction.measurements
+    ]
+    lines = [f"next boot: {prediction.entry}", *table(rows), ""]
+    lines += pcr_lines(prediction, selection, now)
+    lines += [f"PCR {each.pcr} refused: {each.reason}" for each in prediction.refusals]
+    lines += [f"caution: {each}" for each in prediction.cautions]
+    return lines
+
+
+def pcr_lines(
+    prediction: Prediction, selection: PcrSelection, now: PcrBank
+) -> list[str]:
+    """Show old and new PCRs side by side; what is selected is marked."""
+    following = prediction.bank(selection.algorithm)
+    rows = [("pcr", "now", "next", "")]
+    for pcr in sorted({*selection.pcrs, *following.values}):
+        old, new = now.values.get(pcr), following.values.get(pcr)
+        rows.append(
+            (
+                f"{pcr}{'*' if pcr in selection else ''}",
+                _short(old),
+                _short(new) if new else "not known",
+                "" if old == new else "changes",
+            )
+        )
+    return [*table(rows), f"(* sealed to: {selection})"]
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """Show what changed since the last verified boot, and who answers for it."""
+    if not plan.changes:
+        return ["nothing changed since the last verified boot"]
+    lines = []
+    for change in plan.changes:
+        lines += _change_lines(change)
+    return lines
+
+
+def explanation_lines(explanation: Explanation) -> list[str]:
+    """Show why a boot was not accepted, the advice first."""
+    lines = [explanation.advice]
+    if explanation.pcr is not None:
+        what = explanation.path or f"the {explanation.role} measurement"
+        lines.append(f"first difference: PCR {explanation.pcr}, {what}")
+        expected, measured = explanation.expected, explanation.measured
+        if expected is not None:
+            algorithm = measured.algorithm if measured else HashAlgorithm.SHA256
+            lines.append(f"  expected {_whole(expected.digests.get(algorithm))}")
+        lines.append(f"  measured {_whole(measured)}")
+    if explanation.known_as is not None:
+        lines.append(f"known as: {explanation.known_as}")
+    if explanation.differences > 1:
+        lines.append(f"measurements that differ: {explanation.differences}")
+    return lines
+
+
+def status_report(status: Status) -> dict[str, Any]:
+    """Return the `aemseal.status/1` object."""
+    return {
+        "schema": "aemseal.status/1",
+        "accepted": [
+            {"name": each.name, "since": each.since} for each in status.accepted
+        ],
+        "staged": [{"name": each.name, "since": each.since} for each in status.staged],
+        "this_boot": status.this_boot,
+        "next_boot": status.next_boot,
+        "checked": status.checked,
+        "next_step": status.next_step,
+        "problem": status.problem.message if status.problem else None,
+    }
+
+
+def status_lines(status: Status) -> list[str]:
+    """Show what is sealed to which boots, and the one thing to do next."""
+    lines = [
+        f"{word:9} {boot.name} (since {boot.since})"
+        for word, boots in (("accepted:", status.accepted), ("staged:", status.staged))
+        for boot in boots
+    ]
+    when = f" (looked at {status.checked})" if status.checked else ""
+    lines += [
+        f"this boot: {status.this_boot}",
+        f"next boot: {status.next_boot}{when}",
+    ]
+    if status.problem is not None:
+        lines.append(f"problem:   {status.problem.message}")
+    return [*lines, f"next step: {status.next_step}"]
+
+
+def _change_lines(change: Change) -> list[str]:
+    pcrs = ", ".join(f"PCR {pcr}" for pcr in change.pcrs)
+    mark = "!" if change.origin.kind is OriginKind.UNKNOWN else " "
+    lines = [f"{mark} {change.name} ({pcrs}): {change.origin.detail}"]
+    before, after = _component(change.before), _component(change.after)
+    for key in dict.fromkeys([*before, *after]):
+        old, new = before.get(key, "-"), after.get(key, "-")
+        if old == new:
+            lines.append(f"    {key}: {new}")
+        else:
+            lines += [f"    {key}: {old}", f"    {'->':>{len(key) + 1}} {new}"]
+    return lines
+
+
+def _component(component: Component | None) -> dict[str, str]:
+    if component is None:
+        return {}
+    source = component.source
+    told: dict[str, str | None] = {
+        "file": source.path,
+        "version": source.version,
+        "command line": source.cmdline.decode("utf-8", "backslashreplace")
+        if source.cmdline
+        else None,
+        **{str(name): value.hex for name, value in source.file_digests.items()},
+    }
+    if not source.file_digests:
+        _, digests = component.extends[0]
+        told |= {str(name): value.hex for name, value in digests.items()}
+    return {key: value for key, value in told.items() if value is not None}
+
+
+def _source(measurement: Measurement) -> str:
+    source = measurement.source
+    if source.kind is SourceKind.FILE:
+        version = f" ({source.version})" if source.version else ""
+        return f"{source.path}{version}"
+    if source.kind is SourceKind.CONSTANT:
+        return "tboot's default policy"
+    return f"carried over, event {source.event}"
+
+
+def _short(digest: Digest | None) -> str:
+    return "-" if digest is None else digest.hex[:SHORT]
+
+
+def _whole(digest: Digest | None) -> str:
+    return "nothing" if digest is None else str(digest)

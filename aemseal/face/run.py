@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One run of the command line: its arguments, and the world opened as needed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aemseal.face.terminal import Terminal
+from aemseal.flows.state import STATE_FILE, VaultState
+from aemseal.words.digest import HashAlgorithm, PcrBank, PcrSelection
+from aemseal.words.errors import TpmError, UsageError, VaultError
+from aemseal.world.config import Config, load_config
+from aemseal.world.host import Host, LiveHost
+from aemseal.world.recording import RecordedHost
+from aemseal.world.store import Files
+
+if TYPE_CHECKING:
+    from aemseal.flows.vault import Vault
+    from aemseal.world.tpm import Tpm
+
+DEFAULT_TCTI = "device:/dev/tpmrm0"
+
+
+@dataclass
+class Run:
+    """Arguments and terminal of one run; a context manager that closes the TPM."""
+
+    arguments: argparse.Namespace
+    terminal: Terminal
+    environment: Mapping[str, str]
+    _open: ExitStack = field(default_factory=ExitStack)
+
+    def close(self) -> None:
+        """Give the TPM back."""
+        self._open.close()
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether a recording answers in the machine's place."""
+        return self.arguments.host is not None
+
+    @cached_property
+    def root(self) -> Path:
+        """Where the machine's files lie."""
+        root = Path(self.arguments.root)
+        if not root.is_dir():
+            raise UsageError(f"--root: {root} is no folder")
+        return root
+
+    @cached_property
+    def config(self) -> Config:
+        """The machine's configuration; of a recording, the default one."""
+        return Config() if self.is_recorded else load_config(self.root)
+
+    @cached_property
+    def tpm(self) -> Tpm:
+        """The TPM; TpmError when there is none. Imported here: it takes a second."""
+        from aemseal.world.tpm import Tpm
+
+        tcti = self.arguments.tcti or self.environment.get("TPM2TOOLS_TCTI")
+        return self._open.enter_context(Tpm(tcti or DEFAULT_TCTI))
+
+    @cached_property
+    def host(self) -> Host:
+        """The machine, or the recording of one."""
+        if self.is_recorded:
+            return RecordedHost(Path(self.arguments.host))
+        return LiveHost(self.root, self._read_pcrs, self.config)
+
+    def _read_pcrs(self, algorithm: HashAlgorithm) -> PcrBank:
+        return self.tpm.pcrs(algorithm)
+
+    @cached_property
+    def files(self) -> Files:
+        """The files that are ours."""
+        return Files(self.root)
+
+    @property
+    def asked(self) -> PcrSelection | None:
+        """The selection of --pcrs, --pcr or the configuration, if any names one."""
+        if self.arguments.pcrs:
+            return PcrSelection.parse(self.arguments.pcrs)
+        if self.arguments.pcr:
+            return PcrSelection.of(HashAlgorithm.SHA256, set(self.arguments.pcr))
+        if self.config.pcrs and self.state is None:
+            return PcrSelection.parse(self.config.pcrs)
+        return None
+
+    @cached_property
+    def state(self) -> VaultState | None:
+        """What is kept of the vault, None where nothing was enrolled."""
+        data = self.host.saved(STATE_FILE.rsplit("/", 1)[-1])
+        return None if data is None else VaultState.parse(data)
+
+    def require_state(self) -> VaultState:
+        """Return the state; VaultError where nothing was enrolled."""
+        if self.state is None:
+            raise VaultError(
+                "nothing is sealed on this machine", "start with: aemseal enrol text"
+            )
+        return self.state
+
+    @contextmanager
+    def vault(self) -> Iterator[Vault]:
+        """Hold the vault for a move: the lock, the TPM, and no move left half done."""
+        from aemseal.flows.vault import Vault
+
+        if self.is_recorded:
+            raise UsageError(
+                "--host: a recording cannot be sealed to", "leave --host out"
+            )
+        tpm = self.tpm
+        with self.files.lock():
+            vault = Vault(self.files, tpm)
+            if (settled := vault.settle()) is not None:
+                self.terminal.say(f"aemseal: {settled}")
+                self.__dict__.pop("state", None)
+            yield vault
+
+    @property
+    def count_now(self) -> Callable[[VaultState], int] | None:
+        """How to read the TPM's counter; None for a recording."""
+        if self.is_recorded:
+            return None
+        from aemseal.flows.vault import Vault
+
+        try:
+            tpm = self.tpm
+        except TpmError:
+            return None
+        return Vault(self.files, tpm).count_now

@@ -1,0 +1,369 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The verbs: each calls one use case, shows what it found, returns the exit code."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from aemseal.face import render
+from aemseal.face.run import Run
+from aemseal.flows.hash_file import FileHash, hash_acm, hash_luks, hash_mle, hash_module
+from aemseal.flows.moves import ACCEPTED, STAGED, cancel
+from aemseal.flows.record import record
+from aemseal.flows.reseal import NextBoot, confirm_running, next_boot, reseal
+from aemseal.flows.state import STATE_FILE
+from aemseal.flows.status import (
+    NOT_ACCEPTED,
+    explain_running,
+    nothing_enrolled,
+    read_running,
+    status,
+)
+from aemseal.flows.survey import Survey, read_log, survey, touch_everything
+from aemseal.formats.event_log import parse_event_log
+from aemseal.measure.explain import Verdict
+from aemseal.measure.log_report import log_report
+from aemseal.measure.plan import Plan
+from aemseal.measure.replay import replay, verify
+from aemseal.measure.reports import explain_report, plan_report, predict_report
+from aemseal.words.digest import HashAlgorithm, PcrSelection
+from aemseal.words.errors import (
+    EXIT_DONE,
+    EXIT_RESEAL_NEEDED,
+    AemsealError,
+    EvidenceError,
+    NotAcceptedError,
+    PredictionError,
+    UsageError,
+)
+from aemseal.words.events import EventLog
+from aemseal.world.recording import RecordedHost
+
+LOG_LIMIT = 64 << 20
+
+
+def verb_log(run: Run) -> int:
+    """Show the event log; without a FILE, held against the TPM."""
+    if run.arguments.file is not None:
+        data = _read_named(run.arguments.file, LOG_LIMIT)
+        log = parse_event_log(data)
+        _show_log(run, log, run.arguments.file, "replayed, held against no TPM", {})
+        return EXIT_DONE
+    where, log = read_log(run.host)
+    asked = run.asked or PcrSelection(HashAlgorithm.SHA256, (17,))
+    live = run.host.pcrs(asked.algorithm)
+    verified = verify(log, live, asked)
+    pcrs = ", ".join(map(str, sorted(verified.bank.values)))
+    told = f"replays to the TPM's {asked.algorithm} PCR {pcrs}"
+    _show_log(run, log, where, told, _files_behind(run))
+    return EXIT_DONE
+
+
+def _files_behind(run: Run) -> dict[int, str]:
+    """Name the file behind each event, as far as the boot files tell."""
+    try:
+        look = survey(run.host, run.asked, run.state)
+    except EvidenceError as error:
+        run.terminal.say(f"aemseal: the files behind the events: {error.message}")
+        return {}
+    events = [event for event, _ in look.verified.extends]
+    launched = [each for each in look.calibration.measured if each.pcr >= 17]
+    return {
+        event.number: each.source.path
+        for event, each in zip(events, launched, strict=True)
+        if each.source.path is not None
+    }
+
+
+def _show_log(
+    run: Run, log: EventLog, where: str, verdict: str, files: dict[int, str]
+) -> None:
+    report: dict[str, Any] = dict(log_report(log, replay(log)))
+    for event in report["events"]:
+        if event["number"] in files:
+            event["file"] = files[event["number"]]
+    names = [algorithm.label for algorithm in log.algorithms]
+    bank = "sha256" if "sha256" in names else names[0]
+    run.terminal.result(report, render.log_lines(report, where, bank, verdict))
+
+
+def verb_hash(run: Run) -> int:
+    """Hash one file as a launch would measure it."""
+    arguments = run.arguments
+    cmdline = os.fsencode(arguments.cmdline) if "cmdline" in arguments else b""
+    path = str(Path(arguments.file).absolute())
+    with _open_named(arguments.file) as stream:
+        found: FileHash
+        if arguments.kind == "mle":
+            found = hash_mle(stream, path, cmdline)
+        elif arguments.kind == "module":
+            found = hash_module(
+                stream, path, cmdline, decompress=not arguments.no_decompress
+            )
+        elif arguments.kind == "acm":
+            found = hash_acm(stream, path)
+        else:
+            found = hash_luks(stream, path)
+    report = found.as_json()
+    run.terminal.result(report, render.hash_lines(report))
+    return EXIT_DONE
+
+
+def verb_predict(run: Run) -> int:
+    """Predict the next boot; a refusal is shown and exits 4."""
+    look = survey(run.host, run.asked, run.state)
+    prediction = look.predict(run.arguments.entry, hook=look.hook is not None)
+    report = predict_report(
+        prediction, look.selection, {look.selection.algorithm: look.live}
+    )
+    lines = render.prediction_lines(prediction, look.selection, look.live)
+    run.terminal.result(report, lines)
+    refused = [each for each in prediction.refusals if each.pcr in look.selection]
+    return PredictionError.exit_code if refused else EXIT_DONE
+
+
+def verb_plan(run: Run) -> int:
+    """Show what changed and who answers for it; 3 where a reseal is needed."""
+    following = _next_boot(run)
+    run.terminal.result(
+        dict(plan_report(following.plan)), render.plan_lines(following.plan)
+    )
+    if following.standing in (ACCEPTED, STAGED):
+        return EXIT_DONE
+    return EXIT_RESEAL_NEEDED
+
+
+def verb_reseal(run: Run) -> int:
+    """Stage the predicted boot beside the accepted one."""
+    with run.vault() as vault:
+        following = _next_boot(run)
+        _require_known_names(following.plan, run.arguments.accept)
+        run.terminal.say("\n".join(_plan_words(following)))
+        if run.arguments.dry_run:
+            return _show_reseal(run, following, done=False)
+        state = run.require_state()
+        after = reseal(
+            vault,
+            state,
+            following,
+            run.arguments.accept,
+            new_only=run.arguments.new_only,
+        )
+        if after.stale:
+            run.terminal.say(f"aemseal: not refreshed: {', '.join(after.stale)}")
+        return _show_reseal(run, following, done=after is not state)
+
+
+def _show_reseal(run: Run, following: NextBoot, *, done: bool) -> int:
+    if following.boot is None:
+        raise following.problem or PredictionError("the next boot is not known")
+    name = following.boot.name
+    if done:
+        line = f"staged: {name}; next step: reboot, then: aemseal confirm"
+    elif following.standing == ACCEPTED:
+        line = f"nothing to do: the next boot is the accepted one, {name}"
+    elif following.standing == STAGED:
+        line = f"nothing to do: {name} is staged; next step: reboot"
+    else:
+        line = f"would stage: {name}; nothing was written"
+    report = {
+        "schema": "aemseal.reseal/1",
+        "staged": name if done else None,
+        "next_boot": STAGED if done else following.standing,
+        "plan": plan_report(following.plan),
+    }
+    run.terminal.result(report, [line])
+    return EXIT_DONE
+
+
+def _plan_words(following: NextBoot) -> list[str]:
+    look: Survey = following.look
+    return [
+        *render.plan_lines(following.plan),
+        *render.pcr_lines(following.prediction, look.selection, look.live),
+        *(f"caution: {each}" for each in following.prediction.cautions),
+    ]
+
+
+def _require_known_names(plan: Plan, accepted: list[str]) -> None:
+    names = [change.name for change in plan.changes]
+    for name in accepted:
+        if name not in names:
+            known = ", ".join(names) or "nothing"
+            raise UsageError(f"--accept {name}: no such change", f"changed: {known}")
+
+
+def _next_boot(run: Run) -> NextBoot:
+    state = run.require_state()
+    return next_boot(run.host, state, entry=run.arguments.entry, asked=run.asked)
+
+
+def verb_enrol(run: Run) -> int:
+    """Seal a text to the running boot, or to the next one with the hook in it."""
+    # here, not above: they load the TPM's library, which most verbs do without
+    from aemseal.flows.enrol import Secret, require_not_enrolled
+    from aemseal.flows.enrolment import (
+        Enrolment,
+        enrol,
+        read_foreign_owner,
+    )
+    from aemseal.world.programs import run_program
+
+    with run.vault() as vault:
+        require_not_enrolled(vault)
+        text = run.terminal.read_secret("secret text (not shown): ")
+        state = enrol(
+            Enrolment(
+                host=run.host,
+                vault=vault,
+                config=run.config,
+                secret=Secret("text", "text", text),
+                asked=run.asked,
+                entry=run.arguments.entry,
+                rebuild=run_program,
+                say=run.terminal.say,
+                foreign_owner=read_foreign_owner(vault, run.config),
+            )
+        )
+    report = {
+        "schema": "aemseal.enrol/1",
+        "accepted": [boot.name for boot in state.accepted],
+        "staged": [boot.name for boot in state.staged],
+        "selection": str(state.selection),
+    }
+    boots = (*state.accepted, *state.staged)
+    word = "accepted" if state.accepted else "staged"
+    lines = [f"sealed to {state.selection}", f"{word}: {boots[0].name}"]
+    lines.append("next step: reboot; the secret is shown before the passphrase")
+    run.terminal.result(report, lines)
+    return EXIT_DONE
+
+
+def verb_cancel(run: Run) -> int:
+    """Take a staged boot back."""
+    with run.vault() as vault:
+        state = run.require_state()
+        if not state.staged:
+            run.terminal.result(
+                {"schema": "aemseal.cancel/1", "cancelled": []},
+                ["nothing to do: nothing is staged"],
+            )
+            return EXIT_DONE
+        policy = read_running(run.host, state).policy(state)
+        if policy is None:
+            raise NotAcceptedError("this boot did not run aemseal's hook")
+        cancel(vault, state, policy)
+    names = [boot.name for boot in state.staged]
+    run.terminal.result(
+        {"schema": "aemseal.cancel/1", "cancelled": names},
+        [f"taken back: {name}" for name in names],
+    )
+    return EXIT_DONE
+
+
+def verb_confirm(run: Run) -> int:
+    """Hold this boot against the prediction; commit it, retire the one before."""
+    with run.vault() as vault:
+        state = run.require_state()
+        try:
+            done = confirm_running(vault, state, run.host)
+        except NotAcceptedError as error:
+            why = explain_running(run.host, state, None)
+            raise NotAcceptedError(
+                f"{error.message} ({why.advice})", error.hint
+            ) from None
+    report = {
+        "schema": "aemseal.confirm/1",
+        "accepted_as": done.accepted_as,
+        "retired": list(done.retired),
+        "stale_media": list(done.state.stale),
+    }
+    if done.was_staged:
+        lines = [f"confirmed: {done.accepted_as}"]
+        lines += [f"retired: {name}" for name in done.retired]
+    else:
+        lines = [f"nothing to do: {done.accepted_as} is accepted already"]
+        lines += [f"still staged: {boot.name}" for boot in done.state.staged]
+    lines += [f"not refreshed: {label}" for label in done.state.stale]
+    run.terminal.result(report, lines)
+    return EXIT_DONE
+
+
+def verb_explain(run: Run) -> int:
+    """Say why this boot was not accepted; 6 unless it was."""
+    state = run.require_state()
+    explanation = explain_running(run.host, state, run.count_now)
+    run.terminal.result(
+        dict(explain_report(explanation)), render.explanation_lines(explanation)
+    )
+    if explanation.verdict is Verdict.ACCEPTED:
+        return EXIT_DONE
+    return NotAcceptedError.exit_code
+
+
+def verb_status(run: Run) -> int:
+    """Say what is sealed, what this boot is, and what to do next."""
+    if run.state is None:
+        found = nothing_enrolled()
+    else:
+        found, state = status(
+            run.host,
+            run.state,
+            run.count_now,
+            check=run.arguments.check,
+            entry=run.arguments.entry,
+        )
+        if run.arguments.check and not run.is_recorded:
+            with run.files.lock():
+                run.files.write(STATE_FILE, state.to_bytes())
+    run.terminal.result(render.status_report(found), render.status_lines(found))
+    return EXIT_RESEAL_NEEDED if found.next_boot == NOT_ACCEPTED else EXIT_DONE
+
+
+def verb_remove(run: Run) -> int:
+    """Take the vault down."""
+    from aemseal.flows.enrol import remove  # loads the TPM's library
+
+    with run.vault() as vault:
+        left = remove(vault)
+    run.terminal.result(
+        {"schema": "aemseal.remove/1", "left": left},
+        ["removed: the sealed secret is gone", *(f"left: {each}" for each in left)],
+    )
+    return EXIT_DONE
+
+
+def verb_record(run: Run) -> int:
+    """Write a secret-free recording of everything the tool reads."""
+    folder = Path(run.arguments.directory)
+    names = record(run.host, folder, touch_everything)
+    warnings = list(RecordedHost(folder).warnings)
+    for warning in warnings:
+        run.terminal.say(f"aemseal: look before you pass this on: {warning}")
+    run.terminal.result(
+        {"schema": "aemseal.record/1", "files": names, "warnings": warnings},
+        [f"wrote {folder / name}" for name in names],
+    )
+    return EXIT_DONE
+
+
+def _open_named(name: str) -> BinaryIO:
+    try:
+        return Path(name).open("rb")
+    except FileNotFoundError:
+        raise UsageError(f"{name} does not exist") from None
+    except OSError as error:
+        raise AemsealError(f"{name}: {error.strerror}") from None
+
+
+def _read_named(name: str, limit: int) -> bytes:
+    with _open_named(name) as stream:
+        try:
+            data = stream.read(limit + 1)
+        except OSError as error:
+            raise AemsealError(f"{name}: {error.strerror}") from None
+    if len(data) > limit:
+        raise EvidenceError(f"{name} has over {limit >> 20} MiB: no event log")
+    return data
