@@ -269,7 +269,8 @@ _MISSING = (
 )
 _FIRMWARE = (
     "Do not type the passphrase unless you have just changed the firmware, its "
-    "settings or the SINIT file: what was measured before tboot is not what was accepted."
+    "settings or the SINIT file: what was measured before tboot is not what is "
+    "accepted."
 )
 _HEADER = (
     "Do not type the passphrase unless you changed a key of that disk yourself: the "
