@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What GRUB loads: grub.cfg is evaluated by GRUB itself, as the program grub-emu.
+
+grub-emu runs a copy of grub.cfg, shows no menu (timeout 0), chooses the default entry
+by its own rules and runs it. The loader commands, which grub-emu lacks, are functions
+of the copy that print their arguments; `search` and `save_env` would need disks and
+are renamed to such functions where they stand as commands.
+
+Limits: grub.cfg is UTF-8 without control characters; a path without a device that
+GRUB tests or reads (`-f /x`, `source /x`) is not found, one below $prefix is.
+Sources: grub-core/normal/menu.c of GRUB 2.06 (default, submenus, timeout),
+grub-core/lib/cmdline.c (grub_create_loader_cmdline), lib/envblk.c.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import secrets
+import select
+import struct
+import subprocess
+import tempfile
+import termios
+import time
+import tty
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tpm_sim.errors import SimulationError
+
+DEADLINE = 20.0
+"""Seconds for one run; it takes about 0.05."""
+
+ROOT_DEVICE = "hd0,msdos1"
+"""What `search` finds: the boot file system of a laptop that boots by BIOS."""
+
+CONFIG_PLACES = ("boot/grub2/grub.cfg", "boot/grub/grub.cfg")
+
+_COLUMNS = 32000
+"""Width of the terminal: grub-emu breaks longer lines."""
+
+_LOADERS = (
+    *("multiboot", "multiboot2", "module", "module2"),
+    *("linux", "linux16", "linuxefi", "initrd", "initrd16", "initrdefi"),
+    *("chainloader", "xen_hypervisor", "xen_module"),
+)
+
+_AFTER_DEFAULT = b"Failed to boot both default"
+"""GRUB prints it when an entry that it chose by itself comes back: nothing is ever
+booted here, so that is the end of every run."""
+
+_COMMAND = re.compile(
+    r"((?:^|[;{}\n]|\b(?:then|else|do|if|elif|while|until)\s)[ \t]*)(search|save_env)"
+    r"(?=\s)"
+)
+
+_PROLOGUE = """
+set root='{root}'
+set prefix='(host){prefix}'
+function sim_load {{
+  echo "{mark} load"
+  for sim_word in "$@"; do echo "{mark} word |$sim_word|{mark}"; done
+}}
+{loaders}
+function sim_search {{
+  sim_target=root
+  for sim_word in "$@"; do
+    if regexp --set=1:sim_name '^--set=(.+)$' "$sim_word"; then
+      sim_target="$sim_name"
+    fi
+  done
+  set $sim_target='{root}'
+}}
+function sim_save_env {{
+  for sim_word in "$@"; do
+    eval "sim_value=\\"\\$$sim_word\\""
+    echo "{mark} save |$sim_word=$sim_value|{mark}"
+  done
+}}
+"""
+
+_EPILOGUE = """
+unset fallback
+unset timeout_style
+set timeout=0
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadCommand:
+    """One loader command that the booted entry ran, with its arguments as parsed."""
+
+    name: str
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GrubRun:
+    """What GRUB did: the titles it went through, what it loaded and what it saved."""
+
+    titles: tuple[str, ...]
+    loads: tuple[LoadCommand, ...]
+    saved: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedFile:
+    """A file that GRUB loads for a multiboot image.
+
+    `path` is GRUB's, without a device. `cmdline` is what GRUB hands over with it.
+    """
+
+    path: str
+    cmdline: bytes
+    decompress: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedEntry:
+    """A multiboot entry: the kernel and its modules, in order."""
+
+    title: str
+    kernel: LoadedFile
+    modules: tuple[LoadedFile, ...]
+
+
+def find_config(root: Path) -> Path:
+    """Return the grub.cfg of a machine; SimulationError when it has none."""
+    for place in CONFIG_PLACES:
+        if (root / place).is_file():
+            return root / place
+    raise SimulationError(f"there is no grub.cfg in {root / 'boot'}")
+
+
+def run_grub(program: Path, config: Path) -> GrubRun:
+    """Let GRUB run a grub.cfg up to the point where it would boot."""
+    mark = "sim" + secrets.token_hex(8)
+    text = config.read_text(encoding="utf-8")
+    if re.search(r"[\x00-\x08\x0b-\x1f\x7f]", text):
+        raise SimulationError(f"{config} holds control characters")
+    prologue = _PROLOGUE.format(
+        mark=mark,
+        root=ROOT_DEVICE,
+        prefix=config.resolve().parent,
+        loaders="\n".join(
+            f'function {name} {{ sim_load {name} "$@"; }}' for name in _LOADERS
+        ),
+    )
+    with tempfile.TemporaryDirectory(prefix="grub-") as folder:
+        copy = _COMMAND.sub(r"\1sim_\2", text)
+        Path(folder, "grub.cfg").write_text(
+            prologue + copy + _EPILOGUE, encoding="utf-8"
+        )
+        # Keys for "Press any key to continue", which GRUB says after an error.
+        Path(folder, "keys").write_bytes(b"\n" * 256)
+        output = _screen_of(program, Path(folder))
+    return _read_screen(output.decode("utf-8", "replace"), mark)
+
+
+def entry_of(run: GrubRun) -> LoadedEntry | None:
+    """Return the multiboot entry that a run loaded, None when it loaded another."""
+    title = ">".join(run.titles)
+    kernel: LoadedFile | None = None
+    modules: list[LoadedFile] = []
+    for load in run.loads:
+        if load.name in ("multiboot", "multiboot2"):
+            kernel, modules = _loaded_file(load), []
+        elif load.name in ("module", "module2"):
+            modules.append(_loaded_file(load))
+        else:
+            kernel = None
+    return None if kernel is None else LoadedEntry(title, kernel, tuple(modules))
+
+
+def loader_cmdline(arguments: Sequence[str]) -> bytes:
+    """Join arguments as GRUB does for the image that it loads.
+
+    One space between them; backslash and both quotes get a backslash; an argument
+    with a space in it is wrapped in double quotes; an empty one leaves nothing.
+    """
+    words = []
+    for argument in arguments:
+        word = "".join("\\" + sign if sign in "\\'\"" else sign for sign in argument)
+        words.append(f'"{word}"' if " " in argument else word)
+    return " ".join(words).encode()
+
+
+def write_saved(config: Path, saved: Sequence[tuple[str, str]]) -> None:
+    """Write variables into the grubenv beside grub.cfg, as `save_env` does."""
+    block = config.parent / "grubenv"
+    if not saved or not block.is_file():
+        return
+    lines = block.read_bytes().split(b"\n")[1:]
+    values = dict(line.split(b"=", 1) for line in lines if b"=" in line)
+    for name, value in saved:
+        values[name.encode()] = value.encode()
+    write_environment(block, values)
+
+
+def write_environment(block: Path, values: dict[bytes, bytes]) -> None:
+    """Write a grubenv: 1,024 bytes, padded with number signs."""
+    text = b"# GRUB Environment Block\n"
+    text += b"".join(name + b"=" + value + b"\n" for name, value in values.items())
+    if len(text) > 1024:
+        raise SimulationError("GRUB's environment block is full")
+    block.write_bytes(text.ljust(1024, b"#"))
+
+
+def _loaded_file(load: LoadCommand) -> LoadedFile:
+    words = list(load.arguments)
+    decompress = True
+    while words and words[0].startswith("--"):
+        if words.pop(0) == "--nounzip":
+            decompress = False
+    if not words:
+        raise SimulationError(f"{load.name} names no file")
+    path = re.sub(r"^\([^)]*\)", "", words[0])
+    return LoadedFile(path, loader_cmdline(words[1:]), decompress)
+
+
+def _screen_of(program: Path, folder: Path) -> bytes:
+    """Run grub-emu on a wide terminal until the default entry came back."""
+    screen, terminal = pty.openpty()
+    try:
+        tty.setraw(terminal)
+        size = struct.pack("HHHH", 24, _COLUMNS, 0, 0)
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, size)
+        with open(folder / "keys", "rb") as keys:
+            process = subprocess.Popen(
+                [program, "-m", "/dev/null", "-d", folder],
+                stdin=keys,
+                stdout=terminal,
+                stderr=terminal,
+                env={"TERM": "dumb"},
+            )
+    finally:
+        os.close(terminal)
+    try:
+        return _read_until_over(screen)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(screen)
+
+
+def _read_until_over(screen: int) -> bytes:
+    output = b""
+    deadline = time.monotonic() + DEADLINE
+    while _AFTER_DEFAULT not in output:
+        ready, _, _ = select.select([screen], [], [], deadline - time.monotonic())
+        if not ready or time.monotonic() > deadline:
+            raise SimulationError(f"GRUB did not come to an end: {output[-200:]!r}")
+        try:
+            part = os.read(screen, 65536)
+        except OSError:  # EIO: grub-emu ended by itself
+            break
+        output += part
+    return output
+
+
+def _read_screen(output: str, mark: str) -> GrubRun:
+    titles: list[str] = []
+    loads: list[list[str]] = []
+    saved: list[tuple[str, str]] = []
+    pattern = re.compile(
+        rf"Booting `(?P<title>.*?)'\n|{mark} (?P<load>load)\n|"
+        rf"{mark} word \|(?P<word>.*?)\|{mark}\n|"
+        rf"{mark} save \|(?P<name>.*?)=(?P<value>.*?)\|{mark}\n",
+        re.DOTALL,
+    )
+    for found in pattern.finditer(output.replace("\n\r", "\n")):
+        if found["title"] is not None:
+            titles.append(found["title"])
+        elif found["load"]:
+            loads.append([])
+        elif found["word"] is not None:
+            loads[-1].append(found["word"])
+        else:
+            saved.append((found["name"], found["value"]))
+    if not titles:
+        raise SimulationError(f"GRUB found no entry to boot: {output[-300:]!r}")
+    return GrubRun(
+        tuple(titles),
+        tuple(LoadCommand(words[0], tuple(words[1:])) for words in loads),
+        tuple(saved),
+    )
