@@ -6,6 +6,7 @@ Format and limits: docs/slot-format.md, version 1.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from aemseal.formats.text_lines import LineReader, is_name
@@ -24,6 +25,7 @@ PART_SIZE = 128
 MAX_PARTS = 16
 MAX_SECRETS = 4
 SECRET_KINDS = ("text",)
+_NV_HANDLE = re.compile("01[0-9a-f]{6}")
 
 
 def acceptance_file(count: int) -> str:
@@ -104,7 +106,9 @@ class VaultFile:
             raise reader.fail("another version of the format")
         generation = reader.number(reader.fields("generation", 1)[0])
         medium = reader.name(reader.fields("medium", 1)[0])
-        counter = reader.hex(reader.fields("counter", 1)[0], 4)
+        counter = reader.fields("counter", 1)[0]
+        if _NV_HANDLE.fullmatch(counter) is None:
+            raise reader.fail("not the handle of an NV index")
         key = reader.hex(reader.fields("key", 1)[0])
         policy_ref = reader.hex(reader.fields("policy-ref", 1)[0], 32)
         secrets = []
@@ -114,7 +118,7 @@ class VaultFile:
             return cls(
                 generation=generation,
                 medium=medium,
-                counter=int.from_bytes(counter, "big"),
+                counter=int(counter, 16),
                 key=key,
                 policy_ref=policy_ref,
                 secrets=tuple(secrets),

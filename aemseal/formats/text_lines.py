@@ -85,8 +85,8 @@ class LineReader:
 
     def number(self, text: str) -> int:
         """Read a decimal number below 2**63."""
-        if _DECIMAL.fullmatch(text) is None:
-            raise self.fail("not a decimal number")
+        if _DECIMAL.fullmatch(text) is None or int(text) >= 1 << 63:
+            raise self.fail("not a decimal number below 2**63")
         return int(text)
 
     def hex(self, text: str, size: int | None = None) -> bytes:
