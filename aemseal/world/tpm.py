@@ -51,7 +51,10 @@ _RC_AUTH_FAIL = 0x08E
 _RC_BAD_AUTH = 0x0A2
 _PCRS_AT_ONCE = 8
 _FORMAT_ONE = 0x080
-_TPM_LAYERS = (0x00000, 0x90000)  # the TPM itself, the kernel's resource manager
+_TPM_LAYERS = (0x00000, 0xB0000, 0xC0000)
+"""The TPM itself and what speaks for it, the resource managers of kernel and tabrmd
+(tss2_common.h: TSS2_RESMGR_RC_LAYER, TSS2_RESMGR_TPM_RC_LAYER)."""
+
 
 NV_RANGE = range(0x01A10AE0, 0x01A10AF0)
 """Where our counter goes: 16 indices of the owner's range (TCG Registry of Reserved
