@@ -1,0 +1,394 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What GRUB 2 will boot next: grub.cfg and grubenv, evaluated as GRUB 2.06 does.
+
+Pure: the two files come as bytes, others through `GrubWorld`. Whatever GRUB finds
+out only while it runs (a device that `search` finds, a key held down) stays unknown,
+and GrubError names the line where the entry to boot would depend on it. `fallback`
+and `timeout` are not looked at: the boot is taken to work and nobody to choose.
+
+Source: GRUB 2.06, grub-core/normal/menu.c. Red Hat's and Qubes' builds look entries
+up by another function (their "Fix menu entry selection based on ID and title") and
+hand all variables to submenus; where that could change the entry, it is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from aemseal.formats.grub_commands import COMMANDS, HARMLESS, test_command
+from aemseal.formats.grub_files import WorldFiles, variables_of
+from aemseal.formats.grub_loaders import MULTIBOOT, TRENCHBOOT
+from aemseal.formats.grub_machine import BootedError, Machine, MenuError
+from aemseal.formats.grub_parser import parse
+from aemseal.formats.grub_state import GrubLoad, GrubWorld, Item, State
+from aemseal.formats.grub_words import SPACES, is_unknown, number, raw, readable
+from aemseal.words.errors import GrubError
+
+__all__ = ["GrubEntry", "GrubLoad", "GrubMenu", "GrubWorld", "evaluate"]
+
+MAX_SUBMENUS = 16
+"""How deep submenus may nest."""
+
+_FEATURES = """
+chainloader_bpb ntldr platform_search_hint default_font_path all_video_module
+menuentry_id menuentry_options 200_final nativedisk_cmd timeout_style
+"""
+"""What GRUB 2.06 sets to "y", each as feature_NAME (normal/main.c)."""
+
+
+class NoWorld:
+    """A world without any further file."""
+
+    def exists(self, _path: str, /) -> bool:
+        """No file is there."""
+        return False
+
+    def read(self, _path: str, /) -> bytes | None:
+        """No file can be read."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class GrubEntry:
+    """An entry of the menu or of a submenu.
+
+    `submenus` are the titles on the way to it, `line` is where it is defined.
+    """
+
+    title: str
+    id: str
+    submenus: tuple[str, ...]
+    line: int
+    _node: _Node = field(repr=False, compare=False)
+
+    @property
+    def path(self) -> str:
+        """The titles on the way to it and its own, joined by ">"."""
+        return ">".join((*self.submenus, self.title))
+
+    @property
+    def loads(self) -> tuple[GrubLoad, ...]:
+        """What it loads, in order; GrubError names the line that is unknown."""
+        return tuple(self._node.outcome.loads)
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether it is evaluated to load tboot by multiboot(2), and modules."""
+        try:
+            return _why_unmeasured(self.loads) is None
+        except GrubError:
+            return False
+
+
+def _why_unmeasured(loads: Sequence[GrubLoad]) -> str | None:
+    """Return why these loads are no launch by tboot, None when they are."""
+    if any(load.command in TRENCHBOOT for load in loads):
+        return "it is launched by TrenchBoot (slaunch), which is another stack"
+    if not loads:
+        return "it loads nothing"
+    kernel = loads[0]
+    if kernel.command not in MULTIBOOT:
+        return f"it boots by {kernel.command!r}"
+    if "tboot" not in kernel.path.rpartition("/")[2]:
+        return f"its kernel {kernel.path} is not tboot"
+    return None if len(loads) > 1 else "it loads tboot without any module"
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What running an entry leads to: loads, or another menu."""
+
+    loads: tuple[GrubLoad, ...]
+    menu: _Menu | None
+
+
+class _Node:
+    """An entry in the state of the menu that shows it; run once, when asked."""
+
+    def __init__(self, item: Item, menu: _Menu) -> None:
+        self.item = item
+        self.menu = menu
+
+    @cached_property
+    def outcome(self) -> _Outcome:
+        """Run the entry as grub_menu_execute_entry does."""
+        machine, item, before = self.menu.machine, self.item, self.menu.state
+        machine.count(item.place, before.weight)
+        state = before.opened(machine.unknowns) if item.submenu else before.copy()
+        state.variables["chosen"] = self._chosen(before)
+        state.exported.add("chosen")
+        defaults = self._set_default(state, before)
+        state.parameters, state.in_function = item.arguments, False
+        machine.state = state
+        try:
+            machine.run(item.body)
+        except MenuError as shown:
+            return _Outcome((), self._menu_of(shown.state, None))
+        except BootedError:
+            return _Outcome(tuple(machine.state.loads), None)
+        if not item.submenu:
+            return _Outcome(tuple(machine.state.loads), None)
+        return _Outcome((), self._menu_of(machine.state, defaults))
+
+    def _menu_of(self, state: State, defaults: Sequence[str] | None) -> _Menu:
+        """Return the menu this entry shows; `defaults` unless the script set one."""
+        if not state.items:
+            raise self.item.place.refuse("the submenu is empty")
+        menu = self.menu
+        path = (*menu.path, self.item)
+        if len(path) > MAX_SUBMENUS:
+            raise self.item.place.refuse(f"over {MAX_SUBMENUS} nested menus")
+        return _Menu(menu.machine, state, path, defaults)
+
+    def _chosen(self, before: State) -> str:
+        escaped = self.item.ident.replace(">", ">>")
+        outer = before.variables.get("chosen")
+        return escaped if outer is None else f"{outer}>{escaped}"
+
+    def _set_default(self, state: State, before: State) -> Sequence[str]:
+        """Leave what follows the first ">" of $default; return its readings.
+
+        Without a ">" a submenu sees no $default, or the whole one in Red Hat's.
+        """
+        default = before.variables.get("default", "")
+        _, more, rest = default.replace(">>", "\0\0").partition(">")
+        if more and rest:
+            state.variables["default"] = default[len(default) - len(rest) :]
+            return (state.variables["default"],)
+        return ("", default)
+
+
+class _Menu:
+    """Entries with the state that the script which made them left."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        state: State,
+        path: tuple[Item, ...] = (),
+        defaults: Sequence[str] | None = None,
+    ) -> None:
+        self.machine = machine
+        self.state = state
+        self.path = path
+        self._defaults = defaults
+        self.nodes = [_Node(item, self) for item in state.items]
+
+    def default(self) -> _Node:
+        """Return the entry that boots when nobody chooses (run_menu)."""
+        readings: Sequence[str] = (self.state.variables.get("default", ""),)
+        if self._defaults is not None and is_unknown(readings[0]):
+            readings = self._defaults
+        found = {self._entry_number(reading) for reading in readings}
+        if len(found) > 1:
+            raise self.path[-1].place.refuse(
+                "which entry of this submenu boots depends on the build of GRUB",
+                "set GRUB_DEFAULT to the whole path, for example 1>0",
+            )
+        return self.nodes[found.pop()]
+
+    def _entry_number(self, default: str) -> int:
+        """Return the index of the entry that $default means (get_entry_number)."""
+        if is_unknown(default):
+            reason = self.machine.unknowns.reason(default)
+            raise GrubError(f"the default entry depends on {reason}")
+        by_number = number(default)
+        by_name = self._named(default)
+        if by_number is not None:
+            self._require_plain_number(default, by_number, by_name)
+        found = by_name if by_number is None else by_number
+        return found if found is not None and found < len(self.nodes) else 0
+
+    def _named(self, default: str) -> int | None:
+        """Return the first entry of this title or id.
+
+        GRUB 2.06 asks entry by entry, Red Hat's build all ids and then all titles.
+        """
+        titles = [self._is_named(node.item.title, default) for node in self.nodes]
+        idents = [self._is_named(node.item.ident, default) for node in self.nodes]
+        either = [any(pair) for pair in zip(titles, idents, strict=True)]
+        if True not in either:
+            return None
+        first = either.index(True)
+        if True in idents and idents.index(True) != first:
+            raise GrubError(
+                f"default entry {readable(default)!r} is one entry's title and "
+                "another's id"
+            )
+        return first
+
+    def _is_named(self, name: str, default: str) -> bool:
+        if is_unknown(name):
+            reason = self.machine.unknowns.reason(name)
+            raise GrubError(f"an entry's title depends on {reason}")
+        escaped = name.replace(">", ">>")
+        after = default[len(escaped) :]
+        follows = after == "" or (after[0] == ">" and after[:2] != ">>")
+        return default.startswith(escaped) and follows
+
+    def _require_plain_number(
+        self, default: str, by_number: int, by_name: int | None
+    ) -> None:
+        """Refuse a default that begins with a number and is or could be a title."""
+        after = default.lstrip(SPACES).lstrip("0123456789abcdefABCDEFx")
+        plain = after.lstrip(SPACES) == "" or after.startswith(">")
+        if by_name not in (None, by_number) or not plain:
+            raise GrubError(
+                f"whether the default entry {readable(default)!r} is a number or a "
+                "title depends on the build of GRUB"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class GrubMenu:
+    """The menu of one configuration; see `evaluate`."""
+
+    _menu: _Menu
+
+    @property
+    def entries(self) -> tuple[GrubEntry, ...]:
+        """Every entry, submenus' in their place; submenus that fail are left out."""
+        return tuple(_entry(node) for node in _leaves(self._menu))
+
+    def measured_entries(self) -> tuple[GrubEntry, ...]:
+        """Return the entries that launch by tboot."""
+        return tuple(entry for entry in self.entries if entry.is_measured)
+
+    def default_entry(self) -> GrubEntry:
+        """Return the entry GRUB boots next, measured or not.
+
+        GrubError when it cannot be known, with the line.
+        """
+        node = self._menu.default()
+        while (menu := node.outcome.menu) is not None:
+            node = menu.default()
+        return _entry(node)
+
+    def next_entry(self) -> GrubEntry:
+        """Return the entry GRUB boots next.
+
+        GrubError when it cannot be known, and when it is not measured: the hint
+        lists those that are.
+        """
+        return self._measured(self.default_entry(), "the entry that boots next")
+
+    def entry_titled(self, name: str) -> GrubEntry:
+        """Return the measured entry of this title, id or path "Submenu>Title".
+
+        GrubError when there is none, or several, or when it is not measured.
+        """
+        found = [entry for entry in self.entries if name in _names(entry)]
+        if not found:
+            raise GrubError(f"grub.cfg has no entry {name!r}", self._hint())
+        if len(found) > 1:
+            lines = ", ".join(str(entry.line) for entry in found)
+            raise GrubError(f"several entries are {name!r}: grub.cfg lines {lines}")
+        return self._measured(found[0], "the entry")
+
+    def _measured(self, entry: GrubEntry, what: str) -> GrubEntry:
+        reason = _why_unmeasured(entry.loads)
+        if reason is not None:
+            raise GrubError(
+                f"{what}, {entry.path!r} (grub.cfg line {entry.line}), is no measured "
+                f"boot: {reason}",
+                self._hint(),
+            )
+        return entry
+
+    def _hint(self) -> str:
+        titles = [f"{entry.path!r}" for entry in self.measured_entries()]
+        if not titles:
+            return "no entry of grub.cfg is a measured boot"
+        return f"measured are: {', '.join(titles)}"
+
+
+def _leaves(menu: _Menu) -> Iterator[_Node]:
+    for node in menu.nodes:
+        if not node.item.submenu:
+            yield node
+            continue
+        try:
+            inner = node.outcome.menu
+        except GrubError:
+            continue
+        if inner is not None:
+            yield from _leaves(inner)
+
+
+def _entry(node: _Node) -> GrubEntry:
+    shown, item = node.menu.machine.unknowns.shown, node.item
+    submenus = tuple(shown(each.title) for each in node.menu.path)
+    return GrubEntry(
+        shown(item.title), shown(item.ident), submenus, item.place.line, node
+    )
+
+
+def _names(entry: GrubEntry) -> set[str]:
+    shown = entry._node.menu.machine.unknowns.shown
+    idents = [shown(item.ident) for item in entry._node.menu.path]
+    by_ident = ">".join((*idents, entry.id))
+    return {entry.title, entry.id, entry.path, by_ident}
+
+
+def evaluate(
+    config: bytes,
+    env: bytes | None,
+    world: GrubWorld | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> GrubMenu:
+    """Run grub.cfg up to its menu.
+
+    `env` is the environment block beside it, None where there is none. `variables`
+    are what GRUB knows before it reads grub.cfg, besides its own: grub_platform
+    ("pc"), grub_cpu ("i386"), root (a device) and prefix, GRUB's folder
+    ("(ROOT)/boot/grub"); they are all exported. GrubError names the line where
+    something is malformed, unbounded or cannot be known beforehand.
+    """
+    machine, files = _machine(world or NoWorld(), variables or {})
+    if env is not None:
+        machine.state.grubenv = variables_of(env, "grubenv")
+    body = parse(config)
+    try:
+        files.run_as(f"{machine.variable('prefix')}/grub.cfg", body)
+    except BootedError as end:
+        raise end.place.refuse("GRUB boots or ends before it shows a menu") from None
+    except MenuError as shown:
+        machine.state = shown.state
+    state = machine.state
+    if state.loads:
+        raise GrubError(
+            f"grub.cfg line {state.loads[0].line}: a file is loaded outside of any "
+            "menu entry"
+        )
+    if not state.items:
+        raise GrubError("grub.cfg has no menu entry")
+    return GrubMenu(_Menu(machine, state))
+
+
+def _machine(
+    world: GrubWorld, variables: Mapping[str, str]
+) -> tuple[Machine, WorldFiles]:
+    """Return a machine in the state in which GRUB begins to read grub.cfg."""
+    commands = dict(COMMANDS)
+    machine = Machine(commands, HARMLESS)
+    given = {raw(name): raw(value) for name, value in variables.items()}
+    started = machine.unknowns.value("the device GRUB started from", whole=True)
+    root = given.get("root", started)
+    machine.state.variables = {
+        "root": root,
+        "prefix": f"({root})/boot/grub",
+        "grub_cpu": "i386",
+        "grub_platform": "pc",
+        "color_normal": "light-gray/black",
+        "color_highlight": "black/light-gray",
+        "pager": "",
+        **{f"feature_{name}": "y" for name in _FEATURES.split()},
+        **given,
+    }
+    machine.state.exported = set(machine.state.variables)
+    files = WorldFiles(machine, world, root)
+    commands.update(files.commands())
+    commands.update(dict.fromkeys(("test", "["), test_command(files)))
+    return machine, files
