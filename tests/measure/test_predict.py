@@ -223,7 +223,7 @@ def test_one_changed_byte_changes_exactly_its_pcr(
 @pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
 def test_every_measurement_tells_its_source(machine: Machine) -> None:
     prediction = next_boot(running(machine, a_boot()), a_boot())
-    kinds = {}
+    kinds: dict[Role, set[SourceKind]] = {}
     for each in prediction.measurements:
         kinds.setdefault(each.role, set()).add(each.source.kind)
         if each.source.kind is SourceKind.FILE:

@@ -257,7 +257,9 @@ def test_firmware_events_of_other_pcrs_are_none_of_the_launch() -> None:
 
 def measured(boot: Boot) -> list[tuple[Role, str | None, bytes | None]]:
     files = measured_files(boot.entry, facts_of(boot), SHA256)
-    return [(f.role, f.source.path, f.digest and f.digest.value) for f in files]
+    return [
+        (f.role, f.source.path, f.digest.value if f.digest else None) for f in files
+    ]
 
 
 def test_sinit_modules_and_lcp_data_are_not_measured() -> None:
