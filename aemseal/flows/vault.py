@@ -6,11 +6,16 @@ beside the acceptance for n, count up, read back, keep the new state, remove the
 Before the count n is in force, after it n + 1: never neither, never a third thing.
 The journal is written first and says what was about to happen; `settle` finishes or
 undoes a move that was cut short, by what the counter says.
+
+No number is ever signed for twice with two meanings: who copied the acceptance of a
+move that was cut short would keep it for the day the counter gets there. So undoing
+publishes what was in force before once more, past every number signed for.
 """
 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,7 +56,8 @@ def key_file(generation: int) -> str:
 class Journal:
     """A move under way: from which count to which, and the state it leads to.
 
-    `enrolling` marks the first publish: undone, it takes the whole enrolment back.
+    `after` is 0 until something is signed. `enrolling` marks the first publish:
+    undone, it takes the whole enrolment back.
     """
 
     move: str
@@ -118,13 +124,25 @@ class Vault:
         """Put `state`'s accepted and staged boots in force, and all others out.
 
         Returns the state as kept, with its count and the media that were absent.
+        VaultError when a move that was cut short is not settled yet.
+        """
+        if not enrolling and self.files.read(JOURNAL_FILE) is not None:
+            raise VaultError("an earlier move was cut short", "see: aemseal status")
+        return self._publish(state, move, past=state.count, enrolling=enrolling)
+
+    def _publish(
+        self, state: VaultState, move: str, *, past: int, enrolling: bool = False
+    ) -> VaultState:
+        """Publish with the first number beyond `past`, the last one signed for.
+
+        Every number up to it is signed for too, for a cut between two counts.
         """
         branches = _branches(state)
         key = self._signing_key(state.generation)
         with self.owner_session(state) as session:
             before = self.tpm.count(state.counter, session)
             self._require_open(state, before)
-            after = before + 1
+            after = past + 1
             at_hand = [each for each in state.media if self.files.exists(each.path)]
             absent = [each.label for each in state.media if each not in at_hand]
             if not at_hand:
@@ -136,21 +154,29 @@ class Vault:
             journal = Journal(move, before, after, state, enrolling)
             self.files.write(JOURNAL_FILE, journal.to_bytes())
             for medium in at_hand:
-                acceptance = _sign(state, medium, branches, after, key)
-                self.files.write(
-                    f"{medium.path}/{acceptance_file(after)}",
-                    acceptance.to_bytes(),
-                    mode=0o644,
-                )
-            self.tpm.increment(state.counter, session)
+                for count in range(before + 1, after + 1):
+                    acceptance = _sign(state, medium, branches, count, key)
+                    self.files.write(
+                        f"{medium.path}/{acceptance_file(count)}",
+                        acceptance.to_bytes(),
+                        mode=0o644,
+                    )
+        self._count_up(journal, before)
+        return state
+
+    def _count_up(self, journal: Journal, count: int) -> None:
+        """Count from `count` to the journal's number, and finish the move."""
+        state, after = journal.state, journal.after
+        with self.owner_session(state) as session:
+            for _ in range(count, after):
+                self.tpm.increment(state.counter, session)
             found = self.tpm.count(state.counter, session)
         if found != after:
             raise TpmChangedError(
-                f"the counter went from {before} to {found} instead of {after}",
-                "somebody else counts with this TPM at the same time; try again",
+                f"the counter went from {count} to {found} instead of {after}",
+                "somebody else counts with this TPM at the same time",
             )
         self._finish(journal)
-        return state
 
     def _require_open(self, state: VaultState, count: int) -> None:
         """Refuse to sign once the counter is not where our last move left it.
@@ -174,25 +200,42 @@ class Vault:
     def settle(self) -> str | None:
         """Finish or undo a move that was cut short; say which, None if there is none.
 
-        The counter decides: it stands before the move (undo) or behind it (finish).
+        The counter decides: it stands before the move (undo) or in it (finish).
+        VaultError when it stands elsewhere: see `publish`.
         """
         data = self.files.read(JOURNAL_FILE)
         if data is None:
             return None
         journal = Journal.parse(data)
-        if journal.after and self.count_now(journal.state) >= journal.after:
-            self._finish(journal)
-            return f"{journal.move} was cut short by a power cut: finished it"
-        for medium in journal.state.media:
-            self.files.remove(f"{medium.path}/{acceptance_file(journal.after)}")
-        if journal.enrolling:
+        finished = f"{journal.move} was cut short: finished it"
+        undone = f"{journal.move} was cut short: undid it"
+        if journal.enrolling and not self._is_published(journal):
             self.take_back_enrolment(journal.state)
-        self.files.remove(JOURNAL_FILE)
-        return f"{journal.move} was cut short by a power cut: undid it"
+            self.files.remove(JOURNAL_FILE)
+            return undone
+        count = self.count_now(journal.state)
+        if count == journal.before:
+            self._publish(self.require(), "undo", past=journal.after)
+            return undone
+        if not journal.before < count <= journal.after:
+            self._require_open(journal.state, count)
+        self._count_up(journal, count)
+        return finished
+
+    def _is_published(self, journal: Journal) -> bool:
+        """Whether an enrolment got as far as its own count."""
+        if journal.after == 0:
+            return False
+        try:
+            return journal.before < self.count_now(journal.state) <= journal.after
+        except TpmChangedError:
+            return False  # taken back already, or the TPM was cleared since
 
     def take_back_enrolment(self, state: VaultState) -> None:
         """Remove what an unfinished enrolment left, except the owner's values."""
-        self.undefine_counter(state)
+        # A TPM that was cleared since holds nothing of ours any more.
+        with suppress(TpmChangedError):
+            self.undefine_counter(state)
         self.remove_media_files(state)
         self.files.remove(key_file(state.generation))
 
