@@ -47,25 +47,35 @@ def stage(
 ) -> VaultState:
     """Accept the predicted boot beside those accepted (or, `new_only`, alone).
 
-    An earlier staged boot gives way, unless it is the one that runs now.
+    An earlier staged boot gives way, unless it is the one that runs now. `new_only`
+    retires the boots that were accepted until now, the running one among them.
     """
     require_accepted(state, running)
-    if standing(state, predicted.policy) == ACCEPTED:
+    if not new_only and standing(state, predicted.policy) == ACCEPTED:
         return state
-    running_staged = tuple(boot for boot in state.staged if boot.policy == running)
-    keep = tuple(boot for boot in running_staged if boot.policy != predicted.policy)
-    accepted = () if new_only else state.accepted
-    if new_only:
-        keep = ()
-    return vault.publish(
-        replace(
-            state,
-            accepted=accepted,
-            staged=(*keep, predicted),
-            checked=NextBootCheck(STAGED, predicted.since),
-        ),
-        "stage",
+    same, others = _apart(state.accepted, predicted.policy)
+    _, waiting = _apart(
+        tuple(boot for boot in state.staged if boot.policy == running), predicted.policy
     )
+    if new_only:
+        state = _retiring(replace(state, accepted=same), (*others, *waiting))
+        waiting = ()
+    staged = waiting if same else (*waiting, predicted)
+    checked = NextBootCheck(STAGED if staged else ACCEPTED, predicted.since)
+    return vault.publish(replace(state, staged=staged, checked=checked), "stage")
+
+
+def _apart(
+    boots: tuple[SealedBoot, ...], policy: bytes
+) -> tuple[tuple[SealedBoot, ...], tuple[SealedBoot, ...]]:
+    """Tell the boots with this policy from the others."""
+    same = tuple(boot for boot in boots if boot.policy == policy)
+    return same, tuple(boot for boot in boots if boot.policy != policy)
+
+
+def _retiring(state: VaultState, boots: tuple[SealedBoot, ...]) -> VaultState:
+    """Remember these boots as retired."""
+    return replace(state, retired=(*state.retired, *boots)[-RETIRED_KEPT:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +101,14 @@ def confirm(vault: Vault, state: VaultState, running: SealedBoot) -> Confirmatio
     staged = next(boot for boot in state.staged if boot.policy == running.policy)
     confirmed = replace(staged, since=running.since, boot=running.boot)
     retired = state.accepted
-    gone = {boot.policy for boot in (*retired, *state.retired)}
-    waiting = tuple(
-        boot
-        for boot in state.staged
-        if boot.policy != running.policy and boot.policy not in gone
-    )
+    gone = {boot.policy for boot in (running, *retired, *state.retired)}
+    waiting = tuple(boot for boot in state.staged if boot.policy not in gone)
     state = vault.publish(
         replace(
-            state,
+            _retiring(state, retired),
             baseline=running.boot,
             accepted=(confirmed,),
             staged=waiting,
-            retired=(*state.retired, *retired)[-RETIRED_KEPT:],
             checked=NextBootCheck(STAGED if waiting else ACCEPTED, running.since),
         ),
         "confirm",
