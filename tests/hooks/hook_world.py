@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -53,10 +54,12 @@ class Swtpm:
         self.folder = Path(tempfile.mkdtemp(prefix="hook-"))
         self.path = self.folder / "tpm"
         self.process = subprocess.Popen(
-            ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}"]
-            + ["--server", f"type=unixio,path={self.path}"]
-            + ["--ctrl", f"type=unixio,path={self.path}.ctrl"]
-            + ["--flags", "not-need-init"],
+            [
+                *("swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}"),
+                *("--server", f"type=unixio,path={self.path}"),
+                *("--ctrl", f"type=unixio,path={self.path}.ctrl"),
+                *("--flags", "not-need-init"),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -190,12 +193,14 @@ class Wire:
             except OSError:
                 return
             self.connections += 1
-            with client, socket.socket(socket.AF_UNIX) as tpm:
+            with (
+                client,
+                socket.socket(socket.AF_UNIX) as tpm,
+                # A tool was killed, or the TPM was: the other side will see it.
+                suppress(ConnectionError, FileNotFoundError),
+            ):
                 tpm.connect(str(self.tpm.path))
-                try:
-                    self._carry(client, tpm)
-                except ConnectionError:
-                    pass  # a tool was killed; the TPM does not mind
+                self._carry(client, tpm)
 
     def _carry(self, client: socket.socket, tpm: socket.socket) -> None:
         while command := _frame(client):
@@ -268,8 +273,7 @@ def run(*command: str | Path, tcti: str = "") -> Callable[..., bytes]:
         return subprocess.run(
             [str(word) for word in (*command, *more)],
             input=input,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             check=True,
             timeout=60,
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TPM2TOOLS_TCTI": tcti},
@@ -387,7 +391,6 @@ class Machine:
 
     def seal(self, secret: bytes) -> list[str]:
         """Seal in parts of 128 bytes; the `part` lines."""
-        authorized = sha256(sha256(bytes(32), struct.pack(">I", 0x16A), self.key.name))
         authorized = sha256(
             sha256(bytes(32), struct.pack(">I", 0x16A), self.key.name),
             policy_ref(self.generation, self.label),
@@ -402,7 +405,9 @@ class Machine:
                 *("-u", public, "-r", private),
                 input=secret[at : at + 128],
             )
-            lines.append(f"part {public.read_bytes().hex()} {private.read_bytes().hex()}")
+            lines.append(
+                f"part {public.read_bytes().hex()} {private.read_bytes().hex()}"
+            )
         return lines
 
     def write_vault(self, secret: bytes) -> None:
