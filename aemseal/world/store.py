@@ -4,17 +4,22 @@
 Paths are as on the running system ("/var/lib/aemseal/state.json") and are taken below
 `root`. Each step announces itself at the seam. OSError becomes AemsealError (exit 1)
 that names the path and the cause.
+
+A medium's folder was in other hands: nothing in it but a regular file is opened, a
+folder that is a link is no medium, and what lies where a new file is made gives way.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from aemseal.words.errors import AemsealError, VaultError
+from aemseal.world.rooted import why
 from aemseal.world.seam import Seam
 
 STATE_FOLDER = "/var/lib/aemseal"
@@ -35,13 +40,23 @@ class Files:
         return self.root / path.lstrip("/")
 
     def read(self, path: str) -> bytes | None:
-        """Return a file's bytes, None when there is none."""
+        """Return a file's bytes, None when there is none.
+
+        VaultError when it is no regular file or larger than READ_LIMIT.
+        """
         with _told(path), self.seam.step(f"read {path}"):
             try:
-                with self.below_root(path).open("rb") as file:
-                    data = file.read(READ_LIMIT + 1)
+                # A FIFO that nobody writes to would make a plain open wait for ever.
+                handle = os.open(
+                    self.below_root(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+                )
             except (FileNotFoundError, NotADirectoryError):
                 return None
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                os.close(handle)
+                raise VaultError(f"{path} is not a regular file")
+            with os.fdopen(handle, "rb") as file:
+                data = file.read(READ_LIMIT + 1)
             if len(data) > READ_LIMIT:
                 raise VaultError(f"{path} has over {READ_LIMIT >> 20} MiB: not ours")
             return data
@@ -61,8 +76,9 @@ class Files:
         with _told(path):
             self._make_folder(place.parent)
             with self.seam.step(f"write {path}"):
+                beside.unlink(missing_ok=True)
                 handle = os.open(
-                    beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode
+                    beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode
                 )
                 with os.fdopen(handle, "wb") as file:
                     os.fchmod(file.fileno(), mode)
@@ -87,7 +103,8 @@ class Files:
 
     def exists(self, folder: str) -> bool:
         """Whether a folder is there: a medium that is at hand."""
-        return self.below_root(folder).is_dir()
+        place = self.below_root(folder)
+        return place.is_dir() and not place.is_symlink()
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -111,8 +128,9 @@ class Files:
         if folder.is_dir():
             return
         self._make_folder(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        _sync_folder(folder.parent)
+        with self.seam.step(f"make folder /{folder.relative_to(self.root)}"):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            _sync_folder(folder.parent)
 
 
 @contextmanager
@@ -120,7 +138,7 @@ def _told(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise AemsealError(f"{path}: {error.strerror or error}") from None
+        raise AemsealError(f"{path}: {why(error)}") from None
 
 
 def _sync_folder(folder: Path) -> None:
