@@ -34,7 +34,7 @@ from aemseal.formats.tpm_policy import (
     counter_name,
     policy_ref,
 )
-from aemseal.words.errors import TpmChangedError, VaultError
+from aemseal.words.errors import AemsealError, TpmChangedError, VaultError
 from aemseal.world.config import Medium
 from aemseal.world.signing import SigningKey
 from aemseal.world.store import STATE_FOLDER, Files
@@ -254,12 +254,18 @@ class Vault:
     def _finish(self, journal: Journal) -> None:
         state = journal.state
         self.files.write(STATE_FILE, state.to_bytes())
-        kept = acceptance_file(state.count)
         for medium in state.media:
-            for name in self.files.names(medium.path):
-                if name.startswith(_ACCEPTANCE_PREFIX) and name != kept:
-                    self.files.remove(f"{medium.path}/{name}")
+            # The counter has made them void; whoever puts there what cannot be
+            # removed shall not keep a move from ending.
+            with suppress(AemsealError):
+                self._remove_void(medium, state.count)
         self.files.remove(JOURNAL_FILE)
+
+    def _remove_void(self, medium: Medium, count: int) -> None:
+        kept = acceptance_file(count)
+        for name in self.files.names(medium.path):
+            if name.startswith(_ACCEPTANCE_PREFIX) and name != kept:
+                self.files.remove(f"{medium.path}/{name}")
 
     # --- what the moves need ---
 
