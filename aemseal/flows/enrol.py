@@ -18,16 +18,19 @@ from aemseal.flows.vault import (
     OWNER_FILE,
     Journal,
     Vault,
+    branches_of,
     key_file,
 )
 from aemseal.formats.hook_files import hook_conf
 from aemseal.formats.slot import (
     MAX_PARTS,
     PART_SIZE,
+    SECRET_KINDS,
     VAULT_FILE,
     SealedSecret,
     VaultFile,
 )
+from aemseal.formats.text_lines import is_name
 from aemseal.formats.tpm_policy import name_of, policy_authorize, policy_ref
 from aemseal.words.digest import PcrSelection
 from aemseal.words.errors import (
@@ -58,6 +61,8 @@ class Secret:
     value: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
+        if not is_name(self.name) or self.kind not in SECRET_KINDS:
+            raise VaultError(f"no secret {self.name!r} of kind {self.kind!r}")
         if not self.value:
             raise VaultError("the secret is empty", "type a text that you recognise")
         if len(self.value) > TEXT_LIMIT:
@@ -139,9 +144,17 @@ def seal(vault: Vault, state: VaultState, secret: Secret) -> VaultState:
     """Make the counter, the key and the sealed objects; accept the state's boots.
 
     `state` names selection, storage key, media and the boots; its counter and count
-    are filled in here. TpmError when the owner's NV range is full.
+    are filled in here. TpmError when the owner's NV range is full, VaultError when a
+    medium is absent or the boots cannot be published; nothing is written then.
     """
     require_not_enrolled(vault)
+    branches_of(state)
+    for medium in state.media:
+        if not vault.files.has_place_for(medium.path):
+            raise VaultError(
+                f"the medium {medium.label} is not at hand: {medium.path}",
+                "mount it and try again",
+            )
     used = vault.tpm.handles(NV_RANGE.start, len(NV_RANGE))
     counter = next((each for each in NV_RANGE if each not in used), None)
     if counter is None:

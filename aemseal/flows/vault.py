@@ -137,7 +137,7 @@ class Vault:
 
         Every number up to it is signed for too, for a cut between two counts.
         """
-        branches = _branches(state)
+        branches = branches_of(state)
         key = self._signing_key(state.generation)
         with self.owner_session(state) as session:
             before = self.tpm.count(state.counter, session)
@@ -292,7 +292,11 @@ class Vault:
         return SigningKey.load(data)
 
 
-def _branches(state: VaultState) -> tuple[SealedBoot, ...]:
+def branches_of(state: VaultState) -> tuple[SealedBoot, ...]:
+    """Return the boots that a publish of this state accepts, in order.
+
+    VaultError when there is none, one too many or a retired one.
+    """
     boots = (*state.accepted, *state.staged)
     if not 1 <= len(boots) <= MAX_BRANCHES:
         raise VaultError(f"{len(boots)} boots cannot be accepted: 1 to {MAX_BRANCHES}")

@@ -106,6 +106,11 @@ class Files:
         place = self.below_root(folder)
         return place.is_dir() and not place.is_symlink()
 
+    def has_place_for(self, folder: str) -> bool:
+        """Whether a folder is there or its parent is: a medium that can be begun."""
+        place = self.below_root(folder)
+        return place.parent.is_dir() and not place.is_symlink()
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the one lock of this machine's vault; AemsealError when it is held."""
