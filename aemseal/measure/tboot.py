@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aemseal.measure.boot_entry import BootEntry, BootModule, Role
-from aemseal.measure.claims import Measurement, Source, SourceKind
+from aemseal.measure.claims import Source, SourceKind
 from aemseal.measure.replay import VerifiedLog
 from aemseal.measure.tboot_tables import MAPS, PcrMap
 from aemseal.words.digest import DYNAMIC_PCRS, Digest, Digests, HashAlgorithm
@@ -194,11 +194,6 @@ def digest_of_source(role: Role, source: Source, algorithm: HashAlgorithm) -> Di
     if role in (Role.MLE, Role.LUKS):
         return image
     return module_hash(source.cmdline or b"", image)
-
-
-def as_measurement(pcr: int, file: MeasuredFile, digest: Digest) -> Measurement:
-    """Give a file's measurement its PCR; not calibrated yet."""
-    return Measurement(pcr, {digest.algorithm: digest}, file.role, file.source)
 
 
 def _measured_module(

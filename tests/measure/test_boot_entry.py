@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aemseal.formats.grub_config import NoWorld, evaluate
@@ -74,6 +74,7 @@ def test_a_file_that_is_loaded_twice_is_wanted_once() -> None:
 
 
 @given(st.lists(st.sampled_from([ONE, TWO, f"luks-{ONE}", f"luks-{TWO}"]), max_size=6))
+@settings(deadline=None)
 def test_luks_devices_are_sorted_without_doubles(names: list[str]) -> None:
     entry = with_kernel(" ".join(f"rd.luks.uuid={name}" for name in names))
     expected = sorted({name.removeprefix("luks-") for name in names})

@@ -106,6 +106,7 @@ machines = st.sampled_from(list(MACHINES.values()))
 
 
 @given(machines, boots())
+@settings(deadline=None)
 def test_with_nothing_changed_the_prediction_is_the_running_boot(
     machine: Machine, boot: Boot
 ) -> None:
@@ -122,6 +123,7 @@ def test_with_nothing_changed_the_prediction_is_the_running_boot(
 
 
 @given(machines, boots(), boots())
+@settings(deadline=None)
 def test_a_prediction_is_what_the_next_launch_extends(
     machine: Machine, boot: Boot, following: Boot
 ) -> None:
@@ -130,6 +132,7 @@ def test_a_prediction_is_what_the_next_launch_extends(
 
 
 @given(machines, boots(), boots())
+@settings(deadline=None)
 def test_with_the_old_files_overwritten_the_baseline_calibrates(
     machine: Machine, boot: Boot, following: Boot
 ) -> None:
@@ -625,7 +628,7 @@ def test_other_files_on_the_e5470_substitute_three_digests_of_its_log() -> None:
 
 
 @given(machines, boots())
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_a_baseline_survives_json(machine: Machine, boot: Boot) -> None:
     kept = running(machine, boot).baseline(boot.title)
     assert Baseline.from_json(json.loads(json.dumps(kept.to_json()))) == kept
