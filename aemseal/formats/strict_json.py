@@ -28,9 +28,6 @@ class Fields:
         """Return the error to raise for this object."""
         return EvidenceError(f"{self.where}: {complaint}")
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._fields
-
     def names(self) -> list[str]:
         """Return the fields' names."""
         return list(self._fields)

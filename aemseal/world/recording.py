@@ -8,6 +8,7 @@ values and errors alike. Format: docs/host-recording.md, version 1.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -37,20 +38,19 @@ _RECORD_AGAIN = "record again, with the version of aemseal that asks"
 _HEX = re.compile(rb"\"((?:[0-9a-f]{2}){8,})\"")
 
 
-class _Answers:
-    """Every question of Host, answered from `recording`.
-
-    A subclass says what happens when an answer is not there yet.
-    """
+class _Answers(ABC):
+    """Every question of Host, answered from `recording`."""
 
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
 
+    @abstractmethod
     def _ask(self, question: Question) -> Answer:
-        raise NotImplementedError
+        """Return the answer to a question that `recording` does not hold."""
 
+    @abstractmethod
     def _look_at(self, wanted: list[Wanted], banks: tuple[HashAlgorithm, ...]) -> None:
-        raise NotImplementedError
+        """See to it that `recording` holds these files, all of one path."""
 
     def _answer(self, *question: str) -> Answer:
         answers = self.recording.answers
