@@ -724,3 +724,14 @@ def test_a_refused_pcr_is_absent_from_next() -> None:
     assert set(json.loads(json.dumps(report["next"]))["sha256"]) == {"13"}
     refusals = json.loads(json.dumps(report["refusals"]))
     assert [each["pcr"] for each in refusals] == [17, 18, 19]
+
+
+def test_a_refused_pcr_does_not_stop_a_selection_without_it() -> None:
+    machine = replace(LEGACY, sinit=(*LEGACY.sinit, (0x4FE, 18, b"random")))
+    prediction = next_boot(running(machine, a_boot()), a_boot())
+    required = prediction.require(PcrSelection(SHA256, (13, 17, 19)))
+    assert {pcr: digest.value for pcr, digest in required.items()} == {
+        pcr: machine.values(a_boot())[pcr] for pcr in (13, 17, 19)
+    }
+    with pytest.raises(PredictionError, match="PCR 18: event"):
+        prediction.require(PcrSelection(SHA256, (13, 17, 18)))
