@@ -6,42 +6,28 @@ by its own rules and runs it. The loader commands, which grub-emu lacks, are fun
 of the copy that print their arguments; `search` and `save_env` would need disks and
 are renamed to such functions where they stand as commands.
 
-Limits: grub.cfg is UTF-8 without control characters; a path without a device that
-GRUB tests or reads (`-f /x`, `source /x`) is not found, one below $prefix is.
+Limits: grub.cfg is UTF-8 without control characters; a tab inside a quoted word is
+seen as spaces; a path without a device that GRUB tests or reads (`-f /x`, `source
+/x`) is not found, one below $prefix is.
 Sources: grub-core/normal/menu.c of GRUB 2.06 (default, submenus, timeout),
 grub-core/lib/cmdline.c (grub_create_loader_cmdline), lib/envblk.c.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
 import re
 import secrets
-import select
-import struct
-import subprocess
-import tempfile
-import termios
-import time
-import tty
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tpm_sim.errors import SimulationError
-
-DEADLINE = 20.0
-"""Seconds for one run; it takes about 0.05."""
+from tpm_sim.grub_emu import run_script
 
 ROOT_DEVICE = "hd0,msdos1"
 """What `search` finds: the boot file system of a laptop that boots by BIOS."""
 
 CONFIG_PLACES = ("boot/grub2/grub.cfg", "boot/grub/grub.cfg")
-
-_COLUMNS = 32000
-"""Width of the terminal: grub-emu breaks longer lines."""
 
 _LOADERS = (
     *("multiboot", "multiboot2", "module", "module2"),
@@ -49,7 +35,7 @@ _LOADERS = (
     *("chainloader", "xen_hypervisor", "xen_module"),
 )
 
-_AFTER_DEFAULT = b"Failed to boot both default"
+_AFTER_DEFAULT = "Failed to boot both default"
 """GRUB prints it when an entry that it chose by itself comes back: nothing is ever
 booted here, so that is the end of every run."""
 
@@ -150,15 +136,9 @@ def run_grub(program: Path, config: Path) -> GrubRun:
             f'function {name} {{ sim_load {name} "$@"; }}' for name in _LOADERS
         ),
     )
-    with tempfile.TemporaryDirectory(prefix="grub-") as folder:
-        copy = _COMMAND.sub(r"\1sim_\2", text)
-        Path(folder, "grub.cfg").write_text(
-            prologue + copy + _EPILOGUE, encoding="utf-8"
-        )
-        # Keys for "Press any key to continue", which GRUB says after an error.
-        Path(folder, "keys").write_bytes(b"\n" * 256)
-        output = _screen_of(program, Path(folder))
-    return _read_screen(output.decode("utf-8", "replace"), mark)
+    copy = _COMMAND.sub(r"\1sim_\2", text)
+    screen = run_script(program, prologue + copy + _EPILOGUE, _AFTER_DEFAULT)
+    return _read_screen(screen, mark)
 
 
 def entry_of(run: GrubRun) -> LoadedEntry | None:
@@ -222,46 +202,6 @@ def _loaded_file(load: LoadCommand) -> LoadedFile:
     return LoadedFile(path, loader_cmdline(words[1:]), decompress)
 
 
-def _screen_of(program: Path, folder: Path) -> bytes:
-    """Run grub-emu on a wide terminal until the default entry came back."""
-    screen, terminal = pty.openpty()
-    try:
-        tty.setraw(terminal)
-        size = struct.pack("HHHH", 24, _COLUMNS, 0, 0)
-        fcntl.ioctl(terminal, termios.TIOCSWINSZ, size)
-        with open(folder / "keys", "rb") as keys:
-            process = subprocess.Popen(
-                [program, "-m", "/dev/null", "-d", folder],
-                stdin=keys,
-                stdout=terminal,
-                stderr=terminal,
-                env={"TERM": "dumb"},
-            )
-    finally:
-        os.close(terminal)
-    try:
-        return _read_until_over(screen)
-    finally:
-        process.kill()
-        process.wait()
-        os.close(screen)
-
-
-def _read_until_over(screen: int) -> bytes:
-    output = b""
-    deadline = time.monotonic() + DEADLINE
-    while _AFTER_DEFAULT not in output:
-        ready, _, _ = select.select([screen], [], [], deadline - time.monotonic())
-        if not ready or time.monotonic() > deadline:
-            raise SimulationError(f"GRUB did not come to an end: {output[-200:]!r}")
-        try:
-            part = os.read(screen, 65536)
-        except OSError:  # EIO: grub-emu ended by itself
-            break
-        output += part
-    return output
-
-
 def _read_screen(output: str, mark: str) -> GrubRun:
     titles: list[str] = []
     loads: list[list[str]] = []
@@ -272,7 +212,7 @@ def _read_screen(output: str, mark: str) -> GrubRun:
         rf"{mark} save \|(?P<name>.*?)=(?P<value>.*?)\|{mark}\n",
         re.DOTALL,
     )
-    for found in pattern.finditer(output.replace("\n\r", "\n")):
+    for found in pattern.finditer(output):
         if found["title"] is not None:
             titles.append(found["title"])
         elif found["load"]:

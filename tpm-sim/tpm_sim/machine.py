@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A whole simulated laptop: a disk, a TPM, a power switch and a measured launch."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tpm_sim.boot_directory import BootDirectory, make_boot_directory
+from tpm_sim.cache import Cache
+from tpm_sim.launcher import DynamicLaunch, Launch
+from tpm_sim.machines import MachineModel
+from tpm_sim.swtpm import Swtpm
+
+_DOM0_KERNEL = 1
+"""The module that is dom0's kernel; Xen is module 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """One boot: its number from 1, what was measured, what the hook returned."""
+
+    number: int
+    launch: Launch
+    hook_result: object
+
+
+class Machine:
+    """A laptop of one model; it is off until `boot`.
+
+    `root` is its file system: /boot, /dev/disk/by-uuid, /sys with the launch's log,
+    /proc with the kernel's command line and boot id, /run fresh at each boot. As a
+    context manager the TPM, and a root made here, are removed at the end.
+    """
+
+    def __init__(
+        self, model: MachineModel, root: Path | None = None, cache: Cache | None = None
+    ) -> None:
+        self.model = model
+        self.cache = cache or Cache.default()
+        self._own_root = root is None
+        self.root = root or Path(tempfile.mkdtemp(prefix="laptop-"))
+        self.tpm = Swtpm(model.banks)
+        self.boots = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.tpm.discard()
+        if self._own_root:
+            shutil.rmtree(self.root, ignore_errors=True)
+
+    @property
+    def tcti(self) -> str:
+        """The TCTI for tpm2-tools and tpm2-pytss."""
+        return self.tpm.tcti
+
+    @property
+    def log_path(self) -> Path:
+        """Where a measured boot leaves the launch's log."""
+        return self.root / self.model.log_format.path
+
+    def install(self) -> BootDirectory:
+        """Put a plausible /boot and a disk there; see `make_boot_directory`."""
+        return make_boot_directory(self.root, self.cache)
+
+    def boot(
+        self,
+        hook: Callable[[Machine], object] | None = None,
+        *,
+        unmeasured: bool = False,
+    ) -> Boot:
+        """Power on, launch what grub.cfg says, then run the initramfs hook, if any.
+
+        The hook runs at locality 0, as everything after the launch does. With
+        `unmeasured` tboot falls back and PCR 17 to 22 stay FF... SimulationError when
+        the machine is on already or finds nothing to boot.
+        """
+        self.tpm.power_on()
+        self.boots += 1
+        launcher = DynamicLaunch(self.model, self.tpm, self.root, self.cache)
+        launch = launcher.run(unmeasured=unmeasured)
+        self._start_kernel(launch)
+        return Boot(self.boots, launch, hook(self) if hook else None)
+
+    def power_off(self) -> None:
+        """Shut down in good order."""
+        self.tpm.power_off()
+
+    def power_cut(self) -> None:
+        """Pull the plug."""
+        self.tpm.power_cut()
+
+    def _start_kernel(self, launch: Launch) -> None:
+        """Lay out what a freshly started kernel shows in /run and /proc."""
+        shutil.rmtree(self.root / "run", ignore_errors=True)
+        (self.root / "run").mkdir(parents=True)
+        cmdline = b""
+        if launch.entry and len(launch.entry.modules) > _DOM0_KERNEL:
+            cmdline = launch.entry.modules[_DOM0_KERNEL].cmdline
+        boot_id = uuid.UUID(int=self.boots, version=4)
+        random = self.root / "proc/sys/kernel/random"
+        random.mkdir(parents=True, exist_ok=True)
+        (random / "boot_id").write_text(f"{boot_id}\n", encoding="ascii")
+        (self.root / "proc/cmdline").write_bytes(cmdline + b"\n")

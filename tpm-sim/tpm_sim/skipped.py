@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which modules tboot takes out of its list before it measures the rest.
+
+Sources: tboot/common/loader.c (remove_txt_modules, find_lcp_module), txt/acmod.c
+(is_acmod, is_sinit_acmod) of tboot 1.10. An ACM is taken out for whatever platform it
+is; of LCP policy data files the first.
+"""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import struct
+from collections.abc import Sequence
+
+from tpm_sim.hashing import Image
+
+_LARGEST = 1 << 20
+"""No SINIT module, and no policy data, is larger on disk."""
+
+_ACM_HEADER_SIZE = 1216
+_ACM_CHIPSET = 2
+_INTEL = 0x8086
+_SINIT = 1
+_LEAST_TABLE_VERSION = 3
+_ALLOWED_PADDING = range(0x10000, 0x40001)
+_ACM_TABLE_UUID = struct.pack(
+    "<IHHH", 0x7FC03AAA, 0x46A7, 0x18DB, 0xAC2E
+) + bytes.fromhex("698f8d417f5a")
+_LCP_UUID = struct.pack("<IHHH", 0xAB0D1925, 0xEEE7, 0x48EB, 0xA9FC) + bytes.fromhex(
+    "0bac5a262d0e"
+)
+_LCP_SIGNATURE = b"Intel(R) TXT LCP_POLICY_DATA"
+
+
+def measured_modules(modules: Sequence[Image]) -> list[int]:
+    """Return the indexes of the modules that tboot measures, in order."""
+    kept = []
+    found_policy_data = False
+    for index, module in enumerate(modules):
+        content = _content(module) if index > 0 else b""
+        if _is_sinit_acm(content):
+            continue
+        if not found_policy_data and _is_policy_data(content):
+            found_policy_data = True
+            continue
+        kept.append(index)
+    return kept
+
+
+def _content(module: Image) -> bytes:
+    """Return a small module as it lies in memory; nothing of a large one."""
+    if module.path.stat().st_size > _LARGEST:
+        return b""
+    content = module.path.read_bytes()
+    try:
+        if module.decompress and content.startswith(b"\x1f\x8b"):
+            return gzip.decompress(content)
+        if module.decompress and content.startswith(b"\xfd7zXZ\0"):
+            return lzma.decompress(content)
+    except (OSError, EOFError, lzma.LZMAError):
+        return b""
+    return content
+
+
+def _is_policy_data(content: bytes) -> bool:
+    return content.startswith((_LCP_UUID, _LCP_SIGNATURE))
+
+
+def _is_sinit_acm(content: bytes) -> bool:
+    if len(content) < _ACM_HEADER_SIZE:
+        return False
+    kind, _subtype, header_words = struct.unpack_from("<HHI", content, 0)
+    vendor, _date, size_words = struct.unpack_from("<III", content, 16)
+    (scratch_words,) = struct.unpack_from("<I", content, 124)
+    padding = len(content) - size_words * 4
+    if padding and padding not in _ALLOWED_PADDING:
+        return False
+    if kind != _ACM_CHIPSET or vendor != _INTEL:
+        return False
+    table = (header_words + scratch_words) * 4
+    if table + 48 > size_words * 4:
+        return False
+    uuid = content[table : table + 16]
+    acm_type, version = content[table + 16], content[table + 17]
+    return (
+        uuid == _ACM_TABLE_UUID
+        and version >= _LEAST_TABLE_VERSION
+        and acm_type == _SINIT
+    )
