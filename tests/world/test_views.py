@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import lzma
 import os
 import struct
 from collections.abc import Callable
@@ -85,6 +86,14 @@ class TestViews:
         assert facts_of(packed, View.GRUB).digests == digests(plain)
         assert facts_of(packed, View.GRUB).size == len(plain)
         assert facts_of(plain, View.GRUB).digests == digests(plain)
+        xz = lzma.compress(plain, check=lzma.CHECK_CRC32)
+        assert facts_of(xz, View.GRUB).digests == digests(plain)
+
+    def test_a_cut_archive_is_refused_where_grub_unpacks_it(self) -> None:
+        cut = gzip.compress(b"kernel" * 1000)[:-9]
+        assert facts_of(cut, View.RAW).digests == digests(cut)
+        with pytest.raises(BootFileError, match="/boot/file"):
+            facts_of(cut, View.GRUB)
 
     def test_an_empty_file_has_digests_too(self) -> None:
         assert facts_of(b"", View.GRUB).digests == digests(b"")
