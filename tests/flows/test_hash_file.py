@@ -6,13 +6,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import os
 import re
 import struct
 import subprocess
 from pathlib import Path
 
 import pytest
+from unpacked import unpacked
 
 from aemseal.flows.hash_file import (
     FileHash,
@@ -25,14 +25,6 @@ from aemseal.formats.acm import HEAD_LIMIT
 from aemseal.words.errors import BootFileError, UsageError
 
 FOUR = ["sha1", "sha256", "sha384", "sha512"]
-
-
-def cached(path: str) -> Path:
-    project = Path(__file__).parents[2]
-    found = Path(os.environ.get("AEMSEAL_CACHE", project / ".cache")) / path
-    if not found.exists():
-        pytest.skip(f"no {path}: run make setup")
-    return found
 
 
 def hexes(result: FileHash) -> dict[str, str]:
@@ -92,7 +84,7 @@ class TestModule:
     def test_equals_tb_polgen(
         self, tmp_path: Path, cmdline: str, packed: bool, algorithm: str
     ) -> None:
-        tool = cached("tboot/usr/sbin/tb_polgen")
+        tool = unpacked("tb_polgen")
         image, policy = tmp_path / "image", tmp_path / "policy"
         data = bytes(range(256)) * 50
         image.write_bytes(gzip.compress(data) if packed else data)
@@ -130,8 +122,8 @@ class TestMle:
         "cmdline", ["", "logging=serial,memory", "placeholder  x ", "a" * 510]
     )
     def test_equals_lcp2_mlehash_in_all_four(self, cmdline: str) -> None:
-        image = cached("tboot/boot/tboot.gz")
-        tool = cached("tboot/usr/sbin/lcp2_mlehash")
+        image = unpacked("tboot")
+        tool = unpacked("lcp2_mlehash")
         with image.open("rb") as stream:
             ours = hexes(hash_mle(stream, "/boot/tboot.gz", cmdline.encode()))
         for name in FOUR:

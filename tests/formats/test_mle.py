@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from unpacked import package_version, unpacked
 
 from aemseal.formats.mle import CMDLINE_LIMIT, LOADED_LIMIT, MleImage, check_cmdline
 from aemseal.words.digest import HashAlgorithm
@@ -21,25 +22,14 @@ UUID = bytes.fromhex("5aac82906f47a7740f5c55a2cb51b642")
 FOUR = [each for each in HashAlgorithm if each is not HashAlgorithm.SM3_256]
 
 
-def tboot_cache() -> Path:
-    project = Path(__file__).parents[2]
-    return Path(os.environ.get("AEMSEAL_CACHE", project / ".cache")) / "tboot"
-
-
 @pytest.fixture(scope="session")
 def mlehash() -> Path:
-    tool = tboot_cache() / "usr/sbin/lcp2_mlehash"
-    if not tool.exists():
-        pytest.skip("no lcp2_mlehash: run make setup")
-    return tool
+    return unpacked("lcp2_mlehash")
 
 
 @pytest.fixture(scope="session")
 def tboot_gz() -> Path:
-    path = tboot_cache() / "boot/tboot.gz"
-    if not path.exists():
-        pytest.skip("no tboot.gz: run make setup")
-    return path
+    return unpacked("tboot")
 
 
 @pytest.fixture(scope="session")
@@ -287,6 +277,8 @@ class TestHostileImages:
 @pytest.mark.sim
 class TestAgainstLcp2Mlehash:
     def test_debian_1_10_5_has_the_known_digests(self, tboot_elf: bytes) -> None:
+        if package_version("tboot") != "1.10.5-4":
+            pytest.skip("another tboot than 1.10.5-4 is unpacked")
         image = MleImage.parse(tboot_elf)
         assert (image.mle_start, image.mle_end) == (0x4000, 0x4D000)
         assert (image.cmdline_start, image.cmdline_end) == (0x7E00, 0x7FFF)
