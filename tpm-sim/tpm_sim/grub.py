@@ -39,6 +39,9 @@ _AFTER_DEFAULT = "Failed to boot both default"
 """GRUB prints it when an entry that it chose by itself comes back: nothing is ever
 booted here, so that is the end of every run."""
 
+_PROMPT = "grub> "
+"""GRUB asks for commands when grub.cfg holds no entry."""
+
 _COMMAND = re.compile(
     r"((?:^|[;{}\n]|\b(?:then|else|do|if|elif|while|until)\s)[ \t]*)(search|save_env)"
     r"(?=\s)"
@@ -137,7 +140,7 @@ def run_grub(program: Path, config: Path) -> GrubRun:
         ),
     )
     copy = _COMMAND.sub(r"\1sim_\2", text)
-    screen = run_script(program, prologue + copy + _EPILOGUE, _AFTER_DEFAULT)
+    screen = run_script(program, prologue + copy + _EPILOGUE, _AFTER_DEFAULT, _PROMPT)
     return _read_screen(screen, mark)
 
 

@@ -17,6 +17,7 @@ import tempfile
 import termios
 import time
 import tty
+from collections.abc import Sequence
 from pathlib import Path
 
 from tpm_sim.errors import SimulationError
@@ -29,8 +30,8 @@ _KEYS = b"\n" * 256
 """Keys for "Press any key to continue", which GRUB says after an error."""
 
 
-def run_script(program: Path, script: str, end: str | None = None) -> str:
-    """Run a script as grub.cfg until GRUB exits, or has shown the text `end`.
+def run_script(program: Path, script: str, *ends: str) -> str:
+    """Run a script as grub.cfg until GRUB exits, or has shown one of the texts.
 
     Lines of the result end with a line feed. SimulationError after the deadline.
     """
@@ -38,16 +39,16 @@ def run_script(program: Path, script: str, end: str | None = None) -> str:
         folder = Path(name)
         (folder / "grub.cfg").write_text(script, encoding="utf-8")
         (folder / "keys").write_bytes(_KEYS)
-        output = _screen_of(program, folder, end.encode() if end else None)
+        output = _screen_of(program, folder, [end.encode() for end in ends])
     return output.decode("utf-8", "replace").replace("\n\r", "\n")
 
 
-def _screen_of(program: Path, folder: Path, end: bytes | None) -> bytes:
+def _screen_of(program: Path, folder: Path, ends: Sequence[bytes]) -> bytes:
     screen, terminal = pty.openpty()
     try:
         process = _start(program, folder, terminal)
         try:
-            return _read_until(screen, end)
+            return _read_until(screen, ends)
         finally:
             process.kill()
             process.wait()
@@ -73,10 +74,10 @@ def _start(program: Path, folder: Path, terminal: int) -> subprocess.Popen[bytes
         os.close(terminal)
 
 
-def _read_until(screen: int, end: bytes | None) -> bytes:
+def _read_until(screen: int, ends: Sequence[bytes]) -> bytes:
     output = b""
     deadline = time.monotonic() + DEADLINE
-    while end is None or end not in output:
+    while not any(end in output for end in ends):
         ready, _, _ = select.select([screen], [], [], deadline - time.monotonic())
         if not ready or time.monotonic() > deadline:
             raise SimulationError(f"GRUB did not come to an end: {output[-200:]!r}")
