@@ -44,14 +44,13 @@ class LineReader:
             raise FormatError(f"{what}: the last line is not ended", len(data))
         return cls(what, text[:-1].split("\n"))
 
-    @property
-    def offset(self) -> int:
-        """Where the current line starts."""
-        return sum(len(line) + 1 for line in self.lines[: self.at])
-
     def fail(self, complaint: str) -> FormatError:
-        """Return the error to raise for the current line."""
-        return FormatError(f"{self.what}: {complaint}", self.offset)
+        """Return the error to raise for the line taken last."""
+        return self._error(complaint, max(self.at - 1, 0))
+
+    def _error(self, complaint: str, number: int) -> FormatError:
+        start = sum(len(line) + 1 for line in self.lines[:number])
+        return FormatError(f"{self.what}: {complaint}", start)
 
     @property
     def done(self) -> bool:
@@ -65,17 +64,18 @@ class LineReader:
     def fields(self, key: str, count: int) -> list[str]:
         """Take the next line: this key and exactly `count` fields after it."""
         if not self.next_is(key):
-            raise self.fail(f"a line {key!r} is missing")
+            raise self._error(f"a line {key!r} is missing", self.at)
         found = self.lines[self.at].split(" ")[1:]
         if len(found) != count:
-            raise self.fail(f"{key!r} takes {count} fields, not {len(found)}")
+            complaint = f"{key!r} takes {count} fields, not {len(found)}"
+            raise self._error(complaint, self.at)
         self.at += 1
         return found
 
     def finish(self) -> None:
         """Refuse anything that is left."""
         if not self.done:
-            raise self.fail("a line too many")
+            raise self._error("a line too many", self.at)
 
     def name(self, text: str) -> str:
         """Read a name."""
