@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The hook's configuration and record, as docs/slot-format.md has them."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aemseal.formats.hook_files import (
+    CAP_DATA,
+    RECORD_LIMIT,
+    HookRecord,
+    hook_conf,
+    pin_of,
+)
+from aemseal.words.digest import Digest, HashAlgorithm, PcrSelection
+from aemseal.words.errors import FormatError
+
+SHA1, SHA256 = HashAlgorithm.SHA1, HashAlgorithm.SHA256
+UUID = "0f0e7a6c-1b5a-4c1e-9a53-6d0c5c2b9f11"
+HEADER = SHA256.hash(b"a LUKS header")
+CAP = SHA256.hash(CAP_DATA)
+RECORD = (
+    "aemseal-record 1\n"
+    "bank sha256\n"
+    f"pin {'77' * 32}\n"
+    f"luks {UUID} {HEADER.hex}\n"
+    f"cap {CAP.hex}\n"
+    "outcome unsealed\n"
+    "count 7\n"
+    "branch Xen-4.17.5\n"
+)
+
+banks = st.sampled_from([SHA1, SHA256, HashAlgorithm.SHA384, HashAlgorithm.SHA512])
+names = st.from_regex(r"[A-Za-z0-9._-]{1,32}", fullmatch=True)
+
+
+@st.composite
+def records(draw: st.DrawFn) -> HookRecord:
+    bank = draw(banks)
+    digest = st.binary(min_size=bank.size, max_size=bank.size).map(
+        lambda value: Digest(bank, value)
+    )
+    uuid = st.from_regex(r"[0-9A-Za-z-]{1,64}", fullmatch=True)
+    return HookRecord(
+        algorithm=bank,
+        pin=draw(st.binary(min_size=32, max_size=32)),
+        luks=tuple(draw(st.lists(st.tuples(uuid, digest), max_size=8))),
+        cap=draw(st.none() | digest),
+        outcome=draw(names),
+        count=draw(st.none() | st.integers(0, 2**63 - 1)),
+        branch=draw(st.none() | names),
+    )
+
+
+def written(record: HookRecord) -> bytes:
+    """Write a record as the page says."""
+    lines = [
+        "aemseal-record 1",
+        f"bank {record.algorithm}",
+        f"pin {record.pin.hex()}",
+        *(f"luks {uuid} {digest.hex}" for uuid, digest in record.luks),
+        *([] if record.cap is None else [f"cap {record.cap.hex}"]),
+        f"outcome {record.outcome}",
+        *([] if record.count is None else [f"count {record.count}"]),
+        *([] if record.branch is None else [f"branch {record.branch}"]),
+    ]
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+@given(records())
+def test_a_record_is_read_as_the_page_says_it_is_written(record: HookRecord) -> None:
+    assert HookRecord.parse(written(record)) == record
+
+
+def test_hook_conf_names_the_bank_and_the_pcrs() -> None:
+    selection = PcrSelection.of(SHA256, {13, 17, 18, 19})
+    assert hook_conf(selection) == b"aemseal-hook 1\nbank sha256\npcrs 13,17,18,19\n"
+
+
+def test_the_pin_is_the_hash_of_the_serialized_key() -> None:
+    assert pin_of(b"srk.tr") == hashlib.sha256(b"srk.tr").digest()
+
+
+def test_pcr_13_is_the_headers_in_order_and_then_the_cap() -> None:
+    record = HookRecord.parse(RECORD.encode())
+    after_header = hashlib.sha256(bytes(32) + HEADER.value).digest()
+    after_cap = hashlib.sha256(
+        after_header + hashlib.sha256(b"aemseal cap").digest()
+    ).digest()
+    assert record.measured.value == after_header
+    assert record.left.value == after_cap
+
+
+def test_without_headers_and_cap_pcr_13_is_zero() -> None:
+    record = HookRecord(SHA1, bytes(32), (), None, "no-luks")
+    assert record.measured == record.left == SHA1.zero()
+
+
+BAD_RECORDS = {
+    "another version": ("aemseal-record 1", "aemseal-record 2"),
+    "a bank not known": ("bank sha256", "bank md5"),
+    "a bank of another size": ("bank sha256", "bank sha1"),
+    "a short pin": ("pin 77", "pin "),
+    "a UUID with a slash": (UUID, "../../etc"),
+    "a UUID too long": (UUID, "a" * 65),
+    "a luks line without digest": (f" {HEADER.hex}", ""),
+    "a cap in upper case": (f"cap {CAP.hex}", f"cap {CAP.hex.upper()}"),
+    "two caps": (f"cap {CAP.hex}\n", f"cap {CAP.hex}\n" * 2),
+    "no outcome": ("outcome unsealed\n", ""),
+    "two outcomes": ("outcome unsealed\n", "outcome unsealed\n" * 2),
+    "an outcome of two words": ("outcome unsealed", "outcome not accepted"),
+    "a count of 2**63": ("count 7", f"count {2**63}"),
+    "a branch with a control character": ("Xen-4.17.5", "Xen\x1b[2J"),
+    "count behind branch": ("count 7\nbranch Xen-4.17.5", "branch Xen\ncount 7"),
+    "a line too many": ("branch Xen-4.17.5\n", "branch Xen-4.17.5\nx\n"),
+    "no end of line": ("branch Xen-4.17.5\n", "branch Xen-4.17.5"),
+    "a byte above ASCII": ("unsealed", "uns\xe9aled"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_RECORDS)
+def test_a_malformed_record_is_refused(case: str) -> None:
+    old, new = BAD_RECORDS[case]
+    assert RECORD.count(old) == 1
+    data = RECORD.replace(old, new).encode("latin-1")
+    with pytest.raises(FormatError, match=r"^record: .* at offset \d+$") as refused:
+        HookRecord.parse(data)
+    assert 0 <= refused.value.offset <= len(data)
+
+
+@given(st.binary(max_size=300), st.integers(0, len(RECORD)), st.integers(0, 40))
+def test_a_damaged_record_is_read_or_refused_and_nothing_else(
+    junk: bytes, at: int, taken: int
+) -> None:
+    data = RECORD.encode()[:at] + junk + RECORD.encode()[at + taken :]
+    try:
+        record = HookRecord.parse(data)
+    except FormatError as refused:
+        assert 0 <= refused.offset <= len(data)  # noqa: PT017 - it may also be read
+    else:
+        assert written(record) == data
+
+
+def test_a_record_over_its_limit_is_refused() -> None:
+    with pytest.raises(FormatError, match=f"over {RECORD_LIMIT} bytes"):
+        HookRecord.parse(b"a" * (RECORD_LIMIT + 1))
+
+
+def test_the_message_names_the_file() -> None:
+    with pytest.raises(FormatError, match="^/run/aemseal/record: "):
+        HookRecord.parse(b"", "/run/aemseal/record")

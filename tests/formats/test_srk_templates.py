@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The storage keys that other tools make are found again by these templates."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from tpm_sim.swtpm import Swtpm
+from vault_world import connected
+
+from aemseal.formats.srk_templates import (
+    OWN_TEMPLATE,
+    STORAGE_TEMPLATES,
+    StorageTemplate,
+    matches_template,
+)
+from aemseal.formats.tpm_policy import name_of
+
+# isort: split
+# tpm2-pytss only after vault_world, which quiets what 2.3 warns of on import
+from tpm2_pytss import (
+    ESYS_TR,
+    TPM2B_PUBLIC,
+    TPM2B_SENSITIVE_CREATE,
+    TPMT_PUBLIC,
+)
+
+BY_NAME = {each.name: each for each in STORAGE_TEMPLATES}
+NO_DA = 1 << 10
+
+
+@pytest.fixture(scope="module")
+def chip() -> Iterator[Swtpm]:
+    with Swtpm() as chip:
+        chip.power_on()
+        yield chip
+
+
+def derived(chip: Swtpm, template: StorageTemplate) -> tuple[bytes, bytes]:
+    """CreatePrimary from a template; returns the public area and the TPM's Name."""
+    area, _ = TPMT_PUBLIC.unmarshal(template.public)
+    with connected(chip.tcti) as esapi:
+        handle, public, *_ = esapi.create_primary(
+            in_sensitive=TPM2B_SENSITIVE_CREATE(),
+            in_public=TPM2B_PUBLIC(publicArea=area),
+            primary_handle=ESYS_TR.OWNER,
+        )
+        name = bytes(esapi.tr_get_name(handle=handle))
+        esapi.flush_context(flush_handle=handle)
+    return bytes(public.publicArea.marshal()), name
+
+
+def tool(chip: Swtpm, *words: str) -> None:
+    subprocess.run(
+        words,
+        check=True,
+        env={**os.environ, "TPM2TOOLS_TCTI": chip.tcti, "TSS2_LOG": "all+none"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        timeout=60,
+    )
+
+
+@pytest.mark.tpm
+@pytest.mark.parametrize("template", STORAGE_TEMPLATES, ids=lambda each: each.name)
+def test_a_key_made_from_a_template_matches_it_and_has_our_name(
+    chip: Swtpm, template: StorageTemplate
+) -> None:
+    public, name = derived(chip, template)
+    assert matches_template(public, template)
+    assert name_of(public) == name
+
+
+@pytest.mark.tpm
+@pytest.mark.parametrize("template", STORAGE_TEMPLATES, ids=lambda each: each.name)
+def test_the_same_template_gives_the_same_key_and_each_template_its_own(
+    chip: Swtpm, template: StorageTemplate
+) -> None:
+    name = derived(chip, template)[1]
+    others = [derived(chip, each)[1] for each in STORAGE_TEMPLATES if each != template]
+    assert derived(chip, template)[1] == name
+    assert name not in others
+
+
+@pytest.mark.tpm
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ((), "tpm2-tools RSA 2048"),
+        (("-G", "ecc"), "tpm2-tools ECC P-256"),
+        (("-p", "a password"), "tpm2-tools RSA 2048"),
+    ],
+)
+def test_what_tpm2_createprimary_makes_is_known(
+    chip: Swtpm, words: tuple[str, ...], name: str
+) -> None:
+    tool(chip, "tpm2_createprimary", "-C", "o", *words)
+    transient = 0x80000000
+    with connected(chip.tcti) as esapi:
+        handle = esapi.tr_from_tpmpublic(handle=transient)
+        public, found, _ = esapi.read_public(object_handle=handle)
+        esapi.flush_context(flush_handle=handle)
+    area = bytes(public.publicArea.marshal())
+    assert matches_template(area, BY_NAME[name])
+    assert derived(chip, BY_NAME[name])[1] == bytes(found)
+
+
+def attributes_of(template: StorageTemplate) -> int:
+    return int.from_bytes(template.public[4:8], "big")
+
+
+@pytest.mark.parametrize("template", STORAGE_TEMPLATES, ids=lambda each: each.name)
+def test_every_template_is_a_key_that_never_left_its_tpm(
+    template: StorageTemplate,
+) -> None:
+    # fixedTPM, fixedParent, sensitiveDataOrigin, restricted, decrypt, and not sign
+    wanted = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 16 | 1 << 17
+    attributes = attributes_of(template)
+    assert attributes & (wanted | 1 << 18) == wanted
+
+
+@pytest.mark.parametrize("template", STORAGE_TEMPLATES, ids=lambda each: each.name)
+def test_unguarded_says_that_a_wrong_password_counts(
+    template: StorageTemplate,
+) -> None:
+    assert template.unguarded == (not attributes_of(template) & NO_DA)
+
+
+def test_our_own_key_costs_no_lockout() -> None:
+    assert not OWN_TEMPLATE.unguarded
+
+
+@pytest.mark.parametrize("template", STORAGE_TEMPLATES, ids=lambda each: each.name)
+def test_a_changed_public_area_matches_nothing(template: StorageTemplate) -> None:
+    for at in range(22):  # all but the unique field (and half of RSA's exponent)
+        changed = bytearray(template.public)
+        changed[at] ^= 0x80
+        assert not matches_template(bytes(changed), template)
+
+
+def test_a_public_area_cut_short_matches_nothing() -> None:
+    for template in STORAGE_TEMPLATES:
+        assert not matches_template(b"", template)
+        assert not matches_template(template.public[:10], template)
