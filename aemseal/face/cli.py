@@ -60,7 +60,9 @@ def parser() -> _Parser:
     top = _Parser(prog="aemseal", description=_ABOUT, epilog=_EXIT_CODES)
     top.formatter_class = argparse.RawDescriptionHelpFormatter
     top.add_argument("--version", action="version", version=f"aemseal {__version__}")
-    shared = _common_options()
+    _add_common(top)
+    shared = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    _add_common(shared)
     commands = top.add_subparsers(title="verbs", metavar="VERB", required=True)
 
     def add(name: str, verb: Verb, about: str) -> argparse.ArgumentParser:
@@ -97,23 +99,22 @@ def parser() -> _Parser:
     return top
 
 
-def _common_options() -> _Parser:
-    shared = _Parser(add_help=False)
-    shared.add_argument("--json", action="store_true", help="print one JSON object")
-    shared.add_argument("--host", metavar="DIR", help="read from a recording")
-    shared.add_argument(
-        "--root", metavar="DIR", default="/", help="prefix of /boot, /etc, /var, /run"
+def _add_common(command: _Parser) -> None:
+    """Add what may stand before the verb or behind it; there it has no defaults."""
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+    command.add_argument("--host", metavar="DIR", help="read from a recording")
+    command.add_argument("--root", metavar="DIR", help="prefix of /boot, /etc, /var")
+    command.add_argument(
+        "--tcti", metavar="CONF", help="the TPM, as tpm2-tools name it"
     )
-    shared.add_argument("--tcti", metavar="CONF", help="the TPM, as tpm2-tools name it")
-    shared.add_argument(
+    command.add_argument(
         "--entry", metavar="TITLE", help="the GRUB entry, else the one booted next"
     )
-    selecting = shared.add_mutually_exclusive_group()
+    selecting = command.add_mutually_exclusive_group()
     selecting.add_argument("--pcrs", metavar="SEL", help='as "sha256:13,17,18"')
     selecting.add_argument(
         "--pcr", metavar="N", type=int, action="append", help="one PCR of sha256 (more)"
     )
-    return shared
 
 
 def _add_reseal(command: argparse.ArgumentParser) -> None:
@@ -137,7 +138,12 @@ def _add_hash(command: argparse.ArgumentParser) -> None:
     for kind, about in _HASH_KINDS.items():
         one = kinds.add_parser(kind, help=about, description=about)
         one.add_argument("file", metavar="FILE")
-        one.add_argument("--json", action="store_true", help="as one JSON object")
+        one.add_argument(
+            "--json",
+            action="store_true",
+            help="print one JSON object",
+            default=argparse.SUPPRESS,
+        )
         one.set_defaults(kind=kind)
         if kind in ("mle", "module"):
             one.add_argument(

@@ -68,7 +68,7 @@ def hash_lines(report: Mapping[str, Any]) -> list[str]:
 
 
 def prediction_lines(
-    prediction: Prediction, selection: PcrSelection, now: PcrBank
+    prediction: Prediction, selection: PcrSelection, now: PcrBank, changes: Plan
 ) -> list[str]:
     """Show each measurement with its source, then the PCRs of now and next."""
     algorithm = selection.algorithm
@@ -84,16 +84,19 @@ def prediction_lines(
         for each in prediction.measurements
     ]
     lines = [f"next boot: {prediction.entry}", *table(rows), ""]
-    lines += pcr_lines(prediction, selection, now)
+    lines += pcr_lines(prediction, selection, now, changes)
     lines += [f"PCR {each.pcr} refused: {each.reason}" for each in prediction.refusals]
     lines += [f"caution: {each}" for each in prediction.cautions]
     return lines
 
 
 def pcr_lines(
-    prediction: Prediction, selection: PcrSelection, now: PcrBank
+    prediction: Prediction, selection: PcrSelection, now: PcrBank, changes: Plan
 ) -> list[str]:
-    """Show old and new PCRs side by side; what is selected is marked."""
+    """Show old and new PCRs side by side, with what changes each of them.
+
+    What is selected is marked; `changes` are those from now to next.
+    """
     following = prediction.bank(selection.algorithm)
     rows = [("pcr", "now", "next", "")]
     for pcr in sorted({*selection.pcrs, *following.values}):
@@ -103,7 +106,7 @@ def pcr_lines(
                 f"{pcr}{'*' if pcr in selection else ''}",
                 _short(old),
                 _short(new) if new else "not known",
-                "" if old == new else "changes",
+                "" if old == new else _behind(pcr, changes),
             )
         )
     return [*table(rows), f"(* sealed to: {selection})"]
@@ -168,6 +171,16 @@ def status_lines(status: Status) -> list[str]:
     if status.problem is not None:
         lines.append(f"problem:   {status.problem.message}")
     return [*lines, f"next step: {status.next_step}"]
+
+
+def _behind(pcr: int, changes: Plan) -> str:
+    """Name the components that change a PCR, with their files."""
+    named = [
+        f"{each.name} ({each.path})" if each.path else each.name
+        for each in changes.changes
+        if pcr in each.pcrs
+    ]
+    return f"changed by {', '.join(named)}"
 
 
 def _change_lines(change: Change) -> list[str]:

@@ -48,7 +48,7 @@ class Run:
     @cached_property
     def root(self) -> Path:
         """Where the machine's files lie."""
-        root = Path(self.arguments.root)
+        root = Path(self.arguments.root or "/")
         if not root.is_dir():
             raise UsageError(f"--root: {root} is no folder")
         return root

@@ -115,10 +115,11 @@ def verb_predict(run: Run) -> int:
     """Predict the next boot; a refusal is shown and exits 4."""
     look = survey(run.host, run.asked, run.state)
     prediction = look.predict(run.arguments.entry, hook=look.hook is not None)
-    report = predict_report(
-        prediction, look.selection, {look.selection.algorithm: look.live}
+    now, selection = look.running_bank, look.selection
+    report = predict_report(prediction, selection, {selection.algorithm: now})
+    lines = render.prediction_lines(
+        prediction, selection, now, look.changes(prediction)
     )
-    lines = render.prediction_lines(prediction, look.selection, look.live)
     run.terminal.result(report, lines)
     refused = [each for each in prediction.refusals if each.pcr in look.selection]
     return PredictionError.exit_code if refused else EXIT_DONE
@@ -140,7 +141,8 @@ def verb_reseal(run: Run) -> int:
     with run.vault() as vault:
         following = _next_boot(run)
         _require_known_names(following.plan, run.arguments.accept)
-        run.terminal.say("\n".join(_plan_words(following)))
+        for line in _plan_words(following):
+            run.terminal.say(line)
         if run.arguments.dry_run:
             return _show_reseal(run, following, done=False)
         state = run.require_state()
@@ -182,7 +184,12 @@ def _plan_words(following: NextBoot) -> list[str]:
     look: Survey = following.look
     return [
         *render.plan_lines(following.plan),
-        *render.pcr_lines(following.prediction, look.selection, look.live),
+        *render.pcr_lines(
+            following.prediction,
+            look.selection,
+            look.running_bank,
+            look.changes(following.prediction),
+        ),
         *(f"caution: {each}" for each in following.prediction.cautions),
     ]
 

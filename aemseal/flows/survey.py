@@ -20,6 +20,7 @@ from aemseal.measure.boot_entry import BootEntry, Role, boot_entry_from, wanted
 from aemseal.measure.calibrate import Calibration, Candidate, calibrate
 from aemseal.measure.claims import Calibrated, Measurement, Prediction
 from aemseal.measure.luks import LUKS_PCR, require_luks
+from aemseal.measure.plan import Plan, plan
 from aemseal.measure.predict import predict
 from aemseal.measure.replay import VerifiedLog, verify
 from aemseal.measure.stack import identify
@@ -70,6 +71,18 @@ class Survey:
             else:
                 values[pcr] = self.live.value(pcr)
         return values
+
+    @property
+    def running_bank(self) -> PcrBank:
+        """The live PCRs, but PCR 13 as the hook found it: before its cap."""
+        if self.hook is None:
+            return self.live
+        measured = {LUKS_PCR: self.hook.measured}
+        return PcrBank(self.live.algorithm, {**self.live.values, **measured})
+
+    def changes(self, prediction: Prediction) -> Plan:
+        """Say what of a predicted boot is not as in this one."""
+        return plan(self.calibration.measured, prediction)
 
     @property
     def running_policy(self) -> bytes:

@@ -205,9 +205,8 @@ def _same(prediction: dict[str, object], now: dict[str, object]) -> bool:
         pcr: value for pcr, value in following["sha256"].items() if int(pcr) >= 17
     }
     for pcr, value in sorted(wanted.items()):
-        print(
-            f"    PCR {pcr}: predicted {value[:16]}, measured {live['sha256'][pcr][:16]}"
-        )
+        found = live["sha256"][pcr]
+        print(f"    PCR {pcr}: predicted {value[:16]}, measured {found[:16]}")
     return bool(wanted) and all(live["sha256"][p] == v for p, v in wanted.items())
 
 
@@ -269,11 +268,8 @@ def _show(text: str) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Tell the story on both machines, or on those named."""
-    models = [
-        each
-        for each in (TBOOT_DA, TBOOT_LEGACY)
-        if each.name in (arguments or [each.name])
-    ]
+    all_models = (TBOOT_DA, TBOOT_LEGACY)
+    models = [each for each in all_models if not arguments or each.name in arguments]
     story = Story()
     update = choose_update(Cache.default())
     started = time.monotonic()
