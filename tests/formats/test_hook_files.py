@@ -151,5 +151,5 @@ def test_a_record_over_its_limit_is_refused() -> None:
 
 
 def test_the_message_names_the_file() -> None:
-    with pytest.raises(FormatError, match="^/run/aemseal/record: "):
+    with pytest.raises(FormatError, match=r"^/run/aemseal/record: "):
         HookRecord.parse(b"", "/run/aemseal/record")
