@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A machine for the boot hook: a swtpm, a bus one can listen on, disks, a medium.
+"""A machine for the boot hook: disks, a medium, an initramfs, and a TPM behind them.
 
 The vault here is made with tpm2-tools, openssl and hashlib from docs/slot-format.md
 and the TPM specification alone: it shares no code with the package, so that the hook
@@ -9,280 +9,55 @@ is held against a second reading of the format.
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
-import socket
-import struct
 import subprocess
-import tempfile
-import threading
-import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+
+from hook_bus import OLD, PCRS, Boot, extended
+from hook_keys import (
+    Key,
+    policy_authorize,
+    policy_nv,
+    policy_or,
+    policy_pcr,
+    policy_ref,
+    run,
+)
+from tpm_sim.swtpm import Swtpm
 
 HOOK = Path(__file__).parents[2] / "boot-hooks" / "aemseal-unseal"
-TOOLS = ("swtpm", "tpm2_unseal", "cryptsetup", "openssl")
+TOOLS = ("swtpm", "tpm2_unseal", "cryptsetup", "openssl", "dash")
 SRK_HANDLE = "0x81000001"
 COUNTER = 0x01A10AE0
-PCRS = (13, 17, 18, 19)
-CAP = hashlib.sha256(b"aemseal cap").digest()
-
-CC_PCR_EXTEND = 0x182
-CC_PCR_EVENT = 0x13C
-CC_START_AUTH_SESSION = 0x176
-CC_LOAD = 0x157
-CC_UNSEAL = 0x15E
-
-
-def sha256(*parts: bytes) -> bytes:
-    return hashlib.sha256(b"".join(parts)).digest()
-
-
-# ------------------------------------------------------------------ the TPM
-
-
-class Swtpm:
-    """A swtpm on unix sockets: `path` for commands, `path`.ctrl for power and launch.
-
-    Every power_on is a reset without TPM2_Shutdown, as after a power cut.
-    """
-
-    def __init__(self, state: Path) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="hook-"))
-        self.path = self.folder / "tpm"
-        self.process = subprocess.Popen(
-            [
-                *("swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}"),
-                *("--server", f"type=unixio,path={self.path}"),
-                *("--ctrl", f"type=unixio,path={self.path}.ctrl"),
-                *("--flags", "not-need-init"),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + 10
-        while not Path(f"{self.path}.ctrl").exists() or not self.path.exists():
-            assert time.monotonic() < deadline, "swtpm did not start"
-            assert self.process.poll() is None, "swtpm ended"
-            time.sleep(0.005)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.process.kill()
-        self.process.wait()
-        shutil.rmtree(self.folder)
-
-    def control(self, *commands: bytes) -> None:
-        """Send control commands (swtpm_ioctls(3)), each of which must succeed."""
-        with socket.socket(socket.AF_UNIX) as channel:
-            channel.settimeout(10)
-            channel.connect(f"{self.path}.ctrl")
-            for command in commands:
-                channel.sendall(command)
-                assert channel.recv(4) == bytes(4), command.hex()
-
-    def commands(self, *commands: bytes) -> None:
-        """Send TPM commands, each of which must succeed."""
-        with socket.socket(socket.AF_UNIX) as channel:
-            channel.settimeout(10)
-            channel.connect(str(self.path))
-            for command in commands:
-                channel.sendall(command)
-                assert channel.recv(4096)[6:10] == bytes(4), command.hex()
-
-    def power_on(self) -> None:
-        self.control(struct.pack(">II", 2, 1))  # CMD_INIT, delete volatile state
-        self.commands(bytes.fromhex("8001 0000000c 00000144 0000"))  # Startup(CLEAR)
-
-    def launch(self, boot: Boot) -> None:
-        """Launch: HASH_START, DATA and END at locality 4, extends at locality 2."""
-        self.control(
-            struct.pack(">I", 6),
-            struct.pack(">II", 7, len(boot.launched)) + boot.launched,
-            struct.pack(">I", 8),
-            struct.pack(">IB", 5, 2),
-        )
-        self.commands(*(_pcr_extend(pcr, digest) for pcr, digest in boot.extends))
-        self.control(struct.pack(">IB", 5, 0))
+SECRET = b"Correct horse, battery staple.\n"
+CAP = b"aemseal cap"
+EXITS = {
+    "unsealed": 0,
+    "not-accepted": 10,
+    "no-launch": 11,
+    "no-tpm": 12,
+    "tpm-changed": 13,
+    "lockout": 14,
+    "no-medium": 15,
+    "stale": 16,
+    "bad-medium": 17,
+    "not-enrolled": 18,
+    "cap-failed": 19,
+    "no-luks": 20,
+    "failed": 21,
+}
+SHELLS = [
+    (path, *words)
+    for name, *words in (["dash"], ["bash", "--posix"], ["bash"], ["busybox", "sh"])
+    if (path := shutil.which(name))
+]
 
 
-def _pcr_extend(pcr: int, digest: bytes) -> bytes:
-    body = struct.pack(">II", CC_PCR_EXTEND, pcr)
-    body += bytes.fromhex("00000009 40000009 0000 00 0000")  # password session, empty
-    body += bytes.fromhex("00000001 000b") + digest
-    return struct.pack(">HI", 0x8002, 6 + len(body)) + body
-
-
-@dataclass(frozen=True)
-class Boot:
-    """What a launch measures: the launched block, then extends at locality 2."""
-
-    launched: bytes
-    extends: tuple[tuple[int, bytes], ...]
-
-    def pcrs(self, headers: tuple[bytes, ...]) -> dict[int, bytes]:
-        """PCR 13 to 19 when the hook asks, `headers` measured before."""
-        values = {pcr: bytes(32) for pcr in PCRS}
-        values[17] = sha256(values[17], sha256(self.launched))
-        for pcr, digest in self.extends:
-            values[pcr] = sha256(values[pcr], digest)
-        for header in headers:
-            values[13] = sha256(values[13], sha256(header))
-        return values
-
-
-def boot(xen: bytes, initramfs: bytes = b"initramfs") -> Boot:
-    return Boot(
-        b"sinit acm",
-        ((17, sha256(b"policy")), (18, sha256(xen)), (19, sha256(initramfs))),
-    )
-
-
-class Wire:
-    """A bus between the tools and the TPM: records, and can act before a command.
-
-    `connections` is one for each tool process; `commands` are (code, command,
-    response).
-    """
-
-    def __init__(self, tpm: Swtpm) -> None:
-        self.path = tpm.folder / "wire"
-        Path(f"{self.path}.ctrl").symlink_to(f"{tpm.path}.ctrl")
-        self.tpm = tpm
-        self.connections = 0
-        self.commands: list[tuple[int, bytes, bytes]] = []
-        self.before: Callable[[int], None] = lambda code: None
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(str(self.path))
-        self.listener.listen(8)
-        self.thread = threading.Thread(target=self._serve, daemon=True)
-
-    def __enter__(self) -> Self:
-        self.thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.thread.join(10)
-        self.listener.close()
-
-    @property
-    def codes(self) -> list[int]:
-        return [code for code, _, _ in self.commands]
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            with (
-                client,
-                socket.socket(socket.AF_UNIX) as tpm,
-                # A tool was killed, or the TPM was: the other side will see it.
-                suppress(ConnectionError, FileNotFoundError),
-            ):
-                tpm.connect(str(self.tpm.path))
-                self._carry(client, tpm)
-
-    def _carry(self, client: socket.socket, tpm: socket.socket) -> None:
-        while command := _frame(client):
-            code = int.from_bytes(command[6:10], "big")
-            self.before(code)
-            tpm.sendall(command)
-            response = _frame(tpm)
-            self.commands.append((code, command, response))
-            client.sendall(response)
-
-
-def _frame(channel: socket.socket) -> bytes:
-    """Read one command or response by the size in its header; b"" at the end."""
-    data = b""
-    while len(data) < 10 or len(data) < int.from_bytes(data[2:6], "big"):
-        chunk = channel.recv(4096)
-        if not chunk:
-            return b""
-        data += chunk
-    return data
-
-
-# ------------------------------------------------------------------ the vault
-
-
-def policy_pcr(values: Mapping[int, bytes]) -> bytes:
-    """Part 3 section 23.7: one sha256 selection of PCRS."""
-    bitmap = sum(1 << pcr for pcr in PCRS).to_bytes(3, "little")
-    selection = struct.pack(">IHB", 1, 0x000B, 3) + bitmap
-    digest = sha256(*(values[pcr] for pcr in PCRS))
-    return sha256(bytes(32), struct.pack(">I", 0x17F), selection, digest)
-
-
-def policy_ref(generation: int, medium: str) -> bytes:
-    return sha256(f"aemseal policy-ref 1 {generation} {medium}".encode())
-
-
-class Key:
-    """K: an openssl key on P-256, and its public area."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir()
-        self.file = folder / "k.pem"
-        run("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out")(
-            self.file
-        )
-        der = run("openssl", "ec", "-pubout", "-outform", "DER", "-in")(self.file)
-        x, y = der[-64:-32], der[-32:]
-        self.public = bytes.fromhex("0023 000b 00040040 0000 0010 0018000b 0003 0010")
-        self.public += b"\x00\x20" + x + b"\x00\x20" + y
-        self.name = b"\x00\x0b" + sha256(self.public)
-
-    def sign(self, policy: bytes, reference: bytes) -> bytes:
-        """A TPMT_SIGNATURE over SHA-256(policy || reference)."""
-        command = run("openssl", "dgst", "-sha256", "-sign", self.file)
-        r, s = _der_integers(command(input=policy + reference))
-        return bytes.fromhex("0018 000b 0020") + r + b"\x00\x20" + s
-
-
-def _der_integers(der: bytes) -> tuple[bytes, bytes]:
-    r_size = der[3]
-    r, s = der[4 : 4 + r_size], der[6 + r_size :]
-    return r.lstrip(b"\0").rjust(32, b"\0"), s.lstrip(b"\0").rjust(32, b"\0")
-
-
-def run(*command: str | Path, tcti: str = "") -> Callable[..., bytes]:
-    """Return a function that runs the command with more arguments and input."""
-
-    def call(*more: str | Path, input: bytes = b"") -> bytes:  # noqa: A002, as in subprocess
-        return subprocess.run(
-            [str(word) for word in (*command, *more)],
-            input=input,
-            capture_output=True,
-            check=True,
-            timeout=60,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TPM2TOOLS_TCTI": tcti},
-        ).stdout
-
-    return call
-
-
-# ------------------------------------------------------------------ the machine
+def of_shell(shell: tuple[str, ...]) -> str:
+    return " ".join([Path(shell[0]).name, *shell[1:]])
 
 
 @dataclass(frozen=True)
@@ -297,6 +72,16 @@ class Outcome:
     @property
     def word(self) -> str:
         return self.record["outcome"][0] if self.record else ""
+
+
+def assert_closed(outcome: Outcome) -> None:
+    """Nothing but the secret, or one fixed sentence without it."""
+    if outcome.code == 0:
+        assert outcome.stderr == ""
+        return
+    assert outcome.stdout == b""
+    sentence = r"aemseal: [A-Za-z ,:]+\. Do not type your disk passphrase\.\n"
+    assert re.fullmatch(sentence, outcome.stderr), outcome.stderr
 
 
 class Disks:
@@ -337,11 +122,15 @@ class Machine:
     Its folders are the hook's arguments: etc, run, medium, by-uuid and cmdline.
     """
 
-    def __init__(self, folder: Path, tpm: Swtpm, disks: Disks) -> None:
+    def __init__(
+        self, folder: Path, tpm: Swtpm, disks: Disks, bank: str = "sha256"
+    ) -> None:
+        folder.mkdir()
         self.folder = folder
         self.tpm = tpm
         self.disks = disks
-        self.tcti = f"swtpm:path={tpm.path}"
+        self.bank = bank
+        self.more_arguments: tuple[str, ...] = ()
         self.etc = folder / "etc"
         self.run = folder / "run"
         self.medium = folder / "medium"
@@ -352,7 +141,7 @@ class Machine:
         for place in (self.etc, self.medium):
             place.mkdir()
         (self.etc / "hook.conf").write_text(
-            f"aemseal-hook 1\nbank sha256\npcrs {','.join(map(str, PCRS))}\n"
+            f"aemseal-hook 1\nbank {bank}\npcrs {','.join(map(str, PCRS))}\n"
         )
         words = " ".join(f"rd.luks.uuid=luks-{uuid}" for uuid in reversed(disks.UUIDS))
         self.cmdline.write_text(f"root=/dev/x {words} rd.luks.uuid={disks.UUIDS[0]}\n")
@@ -360,15 +149,24 @@ class Machine:
     def tool(self, name: str, *words: str | Path, input: bytes = b"") -> bytes:  # noqa: A002
         """Run one of tpm2-tools and leave no object behind."""
         try:
-            return run(name, *words, tcti=self.tcti)(input=input)
+            return run(name, *words, tcti=self.tpm.tcti)(input=input)
         finally:
-            run("tpm2_flushcontext", "-t", tcti=self.tcti)()
+            run("tpm2_flushcontext", "-t", tcti=self.tpm.tcti)()
 
     # --- enrolling ---
 
-    def make_storage_key(self, algorithm: str = "ecc") -> None:
+    def make_storage_key(
+        self, algorithm: str = "ecc", *, guarded: bool = False
+    ) -> None:
+        """Make the SRK; `guarded` as tpm2-tools do by default: without noDA."""
         context = self.folder / "primary"
-        self.tool("tpm2_createprimary", "-C", "o", "-G", algorithm, "-c", context)
+        attributes = (
+            "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|decrypt"
+        )
+        self.tool(
+            *("tpm2_createprimary", "-C", "o", "-G", algorithm, "-c", context),
+            *("-a", attributes if guarded else f"{attributes}|noda"),
+        )
         self.tool(
             *("tpm2_evictcontrol", "-C", "o", "-c", context),
             *("-o", self.etc / "srk.tr", SRK_HANDLE),
@@ -391,12 +189,9 @@ class Machine:
 
     def seal(self, secret: bytes) -> list[str]:
         """Seal in parts of 128 bytes; the `part` lines."""
-        authorized = sha256(
-            sha256(bytes(32), struct.pack(">I", 0x16A), self.key.name),
-            policy_ref(self.generation, self.label),
-        )
+        reference = policy_ref(self.generation, self.label)
         policy, public, private = (self.folder / name for name in ("p", "pub", "priv"))
-        policy.write_bytes(authorized)
+        policy.write_bytes(policy_authorize(self.key.name, reference))
         lines = []
         for at in range(0, len(secret), 128):
             self.tool(
@@ -409,6 +204,13 @@ class Machine:
                 f"part {public.read_bytes().hex()} {private.read_bytes().hex()}"
             )
         return lines
+
+    def enrol(self, algorithm: str = "ecc", *, guarded: bool = False) -> None:
+        """Make every object, and accept OLD."""
+        self.make_storage_key(algorithm, guarded=guarded)
+        self.make_counter()
+        self.write_vault(SECRET)
+        self.accept({"Xen-4.17.5": OLD})
 
     def write_vault(self, secret: bytes) -> None:
         parts = self.seal(secret)
@@ -438,12 +240,12 @@ class Machine:
         names, digests = [], []
         for name, each in list(boots.items()) * (2 if len(boots) == 1 else 1):
             names.append(name)
-            digests.append(policy_pcr(each.pcrs(self.disks.headers)))
+            digests.append(
+                policy_pcr(self.bank, each.pcrs(self.bank, self.disks.headers))
+            )
         listing = self.tool("tpm2_nvreadpublic", hex(COUNTER)).decode()
         nv_name = bytes.fromhex(listing.split("name:")[1].split()[0])
-        either = sha256(bytes(32), struct.pack(">I", 0x171), *digests)
-        operand = sha256(count.to_bytes(8, "big"), bytes(2), bytes(2))
-        policy = sha256(either, struct.pack(">I", 0x149), operand, nv_name)
+        policy = policy_nv(policy_or(digests), nv_name, count)
         signature = (key or self.key).sign(policy, policy_ref(self.generation, medium))
         self.write(
             f"acceptance.{count}",
@@ -465,15 +267,17 @@ class Machine:
     # --- booting ---
 
     def boot(self, what: Boot | None) -> None:
-        """Switch on, and launch if there is something to launch."""
+        """Cut the power, switch on, and launch if there is something to launch."""
+        self.tpm.power_cut()
         self.tpm.power_on()
         if what is not None:
-            self.tpm.launch(what)
+            what.launch(self.tpm)
 
     def arguments(self) -> list[str]:
         return [
             *("-e", str(self.etc), "-r", str(self.run), "-m", str(self.medium)),
             *("-c", str(self.cmdline), "-d", str(self.disks.by_uuid)),
+            *self.more_arguments,
         ]
 
     def start_hook(
@@ -488,7 +292,7 @@ class Machine:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={"TPM2TOOLS_TCTI": tcti or self.tcti, "LANG": "C.UTF-8"},
+            env={"TPM2TOOLS_TCTI": tcti or self.tpm.tcti, "LANG": "C.UTF-8"},
         )
 
     def finish_hook(self, process: subprocess.Popen[bytes]) -> Outcome:
@@ -514,18 +318,51 @@ class Machine:
 
     def pcr(self, number: int) -> bytes:
         out = self.folder / "pcr"
-        self.tool("tpm2_pcrread", f"sha256:{number}", "-o", out)
+        self.tool("tpm2_pcrread", f"{self.bank}:{number}", "-o", out)
         return out.read_bytes()
 
     def pcr13_capped(self, *, measured: bool = True) -> bytes:
         """PCR 13 after the headers (if they were measured) and the cap."""
-        value = bytes(32)
-        for header in self.disks.headers if measured else ():
-            value = sha256(value, sha256(header))
-        return sha256(value, CAP)
+        headers = self.disks.headers if measured else ()
+        return extended(self.bank, OLD.pcrs(self.bank, headers)[13], CAP)
 
     def left_behind(self) -> list[str]:
         """Transient objects and sessions in the TPM."""
         kinds = ("handles-transient", "handles-loaded-session", "handles-saved-session")
-        listed = [run("tpm2_getcap", kind, tcti=self.tcti)().decode() for kind in kinds]
+        listed = [
+            run("tpm2_getcap", kind, tcti=self.tpm.tcti)().decode() for kind in kinds
+        ]
         return [line for each in listed for line in each.split()]
+
+
+def held(
+    machine: Machine, outcome: Outcome, word: str, *, measured: bool = True
+) -> None:
+    """Check what must be true after every run that ended with this outcome.
+
+    PCR 13 is capped, nothing is left in the TPM or in /run, the screen shows one fixed
+    sentence or the secret, and the record says the same as the exit code.
+    """
+    assert (outcome.code, outcome.word) == (EXITS[word], word), outcome
+    assert_closed(outcome)
+    assert machine.pcr(13) == machine.pcr13_capped(measured=measured)
+    assert machine.left_behind() == []
+    assert [each.name for each in machine.run.iterdir()] == ["record"]
+    keys = ["aemseal-record", "bank", "pin", "luks", "cap", "outcome"]
+    if not measured:
+        keys.remove("luks")
+    if word == "unsealed":
+        keys += ["count", "branch"]
+    assert list(outcome.record) == keys
+    assert outcome.record["cap"] == [hashlib.new(machine.bank, CAP).hexdigest()]
+
+
+def altered(machine: Machine, *edits: tuple[str, str]) -> Path:
+    """A copy of the hook with these texts replaced."""
+    text = HOOK.read_text()
+    for old, new in edits:
+        assert old in text
+        text = text.replace(old, new, 1)
+    copy = machine.folder / "altered-hook"
+    copy.write_text(text)
+    return copy

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Machines for the tests of the boot hook."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hook_bus import banks
+from hook_world import TOOLS, Disks, Machine
+from tpm_sim.swtpm import Swtpm
+
+
+@pytest.fixture(scope="session")
+def disks(tmp_path_factory: pytest.TempPathFactory) -> Disks:
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    return Disks(tmp_path_factory.mktemp("disks"))
+
+
+@pytest.fixture
+def bare(tmp_path: Path, disks: Disks) -> Iterator[Machine]:
+    """A machine whose TPM is as it left the factory."""
+    with Swtpm(banks("sha256")) as tpm:
+        tpm.power_on()
+        yield Machine(tmp_path / "machine", tpm, disks)
+
+
+@pytest.fixture
+def machine(bare: Machine) -> Machine:
+    """A machine enrolled with OLD accepted."""
+    bare.enrol()
+    return bare
