@@ -127,9 +127,19 @@ def survey(
     `asked` is the user's selection. What is sealed already decides: another selection
     than the vault's is refused (SelectionError).
     """
+    baseline = None if state is None else state.baseline
+    return survey_against(host, baseline, _selection_wish(asked, state))
+
+
+def survey_against(
+    host: Host, baseline: Baseline | None, wish: PcrSelection | None = None
+) -> Survey:
+    """Survey the machine with what is known of an earlier boot, but no vault.
+
+    `wish` is the selection to verify; None takes the machine's own (--pcrs).
+    """
     _, log = read_log(host)
     hook = read_hook_record(host)
-    wish = _selection_wish(asked, state)
     algorithm = wish.algorithm if wish else HashAlgorithm.SHA256
     live = host.pcrs(algorithm)
     if wish is None:
@@ -141,7 +151,6 @@ def survey(
         require_luks(hook.luks, live, hook.cap)
     verified = verify(log, live, wish)
     menu = read_menu(host)
-    baseline = None if state is None else state.baseline
     facts: dict[Wanted, FileFacts] = {}
     calibration = _calibrate(host, menu, verified, baseline, hook, facts)
     return Survey(host, wish, live, log, verified, hook, menu, calibration, facts)
