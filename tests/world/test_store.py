@@ -157,7 +157,7 @@ def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
 def test_a_file_larger_than_any_of_ours_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "huge").open("wb") as file:
         file.truncate(READ_LIMIT + 1)
-    with pytest.raises(VaultError, match="^/huge has over 16 MiB"):
+    with pytest.raises(VaultError, match=r"^/huge has over 16 MiB"):
         Files(tmp_path).read("/huge")
 
 
