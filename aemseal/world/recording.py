@@ -11,9 +11,11 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from aemseal import __version__
+from aemseal.formats.grub_env import SIGNATURE
 from aemseal.words.digest import HashAlgorithm, PcrBank
 from aemseal.words.errors import AemsealError, EvidenceError, UsageError
 from aemseal.words.wanted import FileFacts, Wanted
@@ -21,6 +23,7 @@ from aemseal.world.host import Host, Looked, require_saved
 from aemseal.world.recording_format import (
     PCRS,
     Answer,
+    Blank,
     Found,
     Question,
     Recording,
@@ -28,11 +31,14 @@ from aemseal.world.recording_format import (
     read_files,
     write_files,
 )
-from aemseal.world.redaction import redact_env, redact_script, suspects
+from aemseal.world.redaction import is_text, redact_env, redact_script, suspects
 from aemseal.world.rooted import Rooted, shown, why
 
 FILE_LIMIT = 64 << 20
 """Bytes of any one file of a recording."""
+
+WHOLE_LIMIT = 256 << 20
+"""Bytes of all files of a recording."""
 
 _RECORD_AGAIN = "record again, with the version of aemseal that asks"
 _HEX = re.compile(rb"\"((?:[0-9a-f]{2}){8,})\"")
@@ -63,6 +69,8 @@ class _Answers(ABC):
 
     def _bytes(self, *question: str) -> bytes | None:
         answer = self._answer(*question)
+        if isinstance(answer, Blank):
+            return bytes(answer.size)
         assert answer is None or isinstance(answer, bytes)
         return answer
 
@@ -153,7 +161,8 @@ class RecordedHost(_Answers):
             raise UsageError(f"{shown(str(directory))} is no folder")
         self._where = shown(str(directory))
         self._folder = Rooted(directory)
-        super().__init__(read_files(self._read, self._where))
+        self._room = WHOLE_LIMIT
+        super().__init__(read_files(cache(self._read), self._where))
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -161,10 +170,13 @@ class RecordedHost(_Answers):
         return self.recording.warnings
 
     def _read(self, name: str) -> bytes | None:
+        limit = min(FILE_LIMIT, self._room)
         try:
-            return self._folder.read(f"/{name}", FILE_LIMIT, EvidenceError)
+            data = self._folder.read(f"/{name}", limit, EvidenceError)
         except EvidenceError as error:
             raise EvidenceError(f"{self._where}{error.message}", error.hint) from None
+        self._room -= len(data or b"")
+        return data
 
     def _lacks(self, what: str) -> EvidenceError:
         return EvidenceError(
@@ -303,35 +315,35 @@ def _by_path(wanted: Iterable[Wanted]) -> list[list[Wanted]]:
 
 
 def _cleaned(recording: Recording) -> Recording:
-    """Return the recording without passwords, with a warning for each suspect."""
-    answers = dict(recording.answers)
+    """Return the recording without secrets, with a warning for each suspect."""
+    answers = {
+        each: _clean(each, recording.answers[each]) for each in recording.answers
+    }
     redacted, warnings = [], list(recording.warnings)
-    for question, answer in recording.answers.items():
-        data = answer.data if isinstance(answer, Found) else answer
-        if not isinstance(data, bytes):
-            continue
+    for question, answer in answers.items():
         place = answer.place if isinstance(answer, Found) else question[-1]
-        clean = _without_passwords(question, data)
-        if clean != data:
+        if answer != recording.answers[question]:
             redacted.append(place)
-            answers[question] = _with_data(answer, clean)
-        warnings += [
-            f"{place}{each} may hold a secret; it is measured, so it was not taken out"
-            for each in _suspects(question, clean)
-        ]
+        data = answer.data if isinstance(answer, Found) else answer
+        if isinstance(data, bytes):
+            warnings += [
+                f"{place}{each} may hold a secret; it is measured, so it stayed in"
+                for each in _suspects(question, data)
+            ]
     return replace(
         recording, answers=answers, redacted=tuple(redacted), warnings=tuple(warnings)
     )
 
 
-def _with_data(answer: Answer, data: bytes) -> Answer:
-    return Found(answer.place, data) if isinstance(answer, Found) else data
-
-
-def _without_passwords(question: Question, data: bytes) -> bytes:
-    if question[0] in ("grub_config", "grub_read"):
-        return redact_script(data)
-    return redact_env(data) if question[0] == "grub_env" else data
+def _clean(question: Question, answer: Answer) -> Answer:
+    """Take GRUB's passwords out; keep no file that GRUB can only have tested for."""
+    if isinstance(answer, Found) and question[0] == "grub_config":
+        return Found(answer.place, redact_script(answer.data))
+    if not isinstance(answer, bytes) or not question[0].startswith("grub"):
+        return answer
+    if question[0] == "grub_env" or answer.startswith(SIGNATURE):
+        return redact_env(answer)
+    return redact_script(answer) if is_text(answer) else Blank(len(answer))
 
 
 def _suspects(question: Question, data: bytes) -> list[str]:

@@ -17,6 +17,7 @@ from aemseal.formats.strict_json import Fields, dump_json, load_json
 from aemseal.words.digest import Digest, HashAlgorithm, PcrBank
 from aemseal.words.errors import AemsealError, EvidenceError, FormatError, UsageError
 from aemseal.words.wanted import FileFacts, View, Wanted
+from aemseal.world.host import GRUB_CONFIG_LIMIT
 
 FORMAT = "aemseal-recording"
 VERSION = 1
@@ -91,7 +92,18 @@ class Found:
     data: bytes
 
 
-Answer = Found | PcrBank | Told | bytes | bool | str | None
+@dataclass(frozen=True, slots=True)
+class Blank:
+    """A file that GRUB tests for, of which only the size was recorded (bytes)."""
+
+    size: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.size <= GRUB_CONFIG_LIMIT:
+            raise ValueError(f"a size from 0 to {GRUB_CONFIG_LIMIT}, not {self.size}")
+
+
+Answer = Found | PcrBank | Told | Blank | bytes | bool | str | None
 
 
 @dataclass
@@ -168,6 +180,8 @@ def _answer_to_json(
         name = FIXED_FILES.get(question) or f"sourced-{len(files) + 1}.cfg"
         files[name] = answer
         return {"file": name}
+    if isinstance(answer, Blank):
+        return {"size": answer.size}
     return {"value": answer}
 
 
@@ -249,6 +263,15 @@ def _bytes(entry: Fields, read: Read) -> Answer:
     return None if entry.is_null("file") else _file_of(entry, read)
 
 
+def _sourced(entry: Fields, read: Read) -> Answer:
+    if entry.is_null("size"):
+        return _bytes(entry, read)
+    try:
+        return Blank(entry.number("size"))
+    except ValueError as error:
+        raise entry.fail(str(error)) from None
+
+
 def _flag(entry: Fields, read: Read) -> Answer:
     _ = read
     return entry.flag("value")
@@ -267,7 +290,7 @@ _READERS: Mapping[str, tuple[int, Callable[[Fields, Read], Answer]]] = {
     "grub_config": (0, _found),
     "grub_env": (0, _bytes),
     "grub_exists": (1, _flag),
-    "grub_read": (1, _bytes),
+    "grub_read": (1, _sourced),
     "resolve": (1, _path),
     "hook_record": (0, _bytes),
     "saved": (1, _bytes),

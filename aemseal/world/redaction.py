@@ -23,7 +23,7 @@ _TOKEN = re.compile(
     | (?P<end>[\n;|&{}<>])
     | (?P<comment>\#[^\n]*)
     | (?P<word>(?:[^\s;|&{}<>\\'"$]+
-        | \$\{[^}\s]{0,128}\} | \$
+        | \$\{[^}\s]{0,64}\} | \$
         | \\. | '[^']*' | "(?:[^"\\]|\\.)*+" )++ )
     | (?P<stray>.)""",
     re.VERBOSE | re.DOTALL,
@@ -31,8 +31,9 @@ _TOKEN = re.compile(
 _KEYWORDS = frozenset({b"if", b"elif", b"else", b"then", b"do", b"while", b"until"})
 _PBKDF2 = re.compile(rb"grub\.pbkdf2\.[A-Za-z0-9.]+")
 _VARIABLE = re.compile(rb"[\"']?\$(?:\{\w+\}|\w+)[\"']?")
+_CONTROL = re.compile(r"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 _SECRET_NAME = re.compile(rb"passw|passphrase|secret|pbkdf2", re.IGNORECASE)
-_ENV_LINE = re.compile(rb"^(\w*(?:passw|passphrase|secret)\w*=)(.*)$", re.I | re.M)
+_ENV_LINE = re.compile(rb"^(\w+=)(.*)$", re.MULTILINE)
 
 _SUSPECT = re.compile(
     rb"""(?<![\w.-]) (?P<key>[\w.-]*(?:password|passwd|passphrase|secret|token
@@ -50,6 +51,15 @@ class _Word:
     end: int
     text: bytes
     """As GRUB sees it, quotes removed; variables stay as written."""
+
+
+def is_text(data: bytes) -> bool:
+    """Whether these bytes may be a script: UTF-8 without odd control characters."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return _CONTROL.search(text) is None
 
 
 def redact_script(script: bytes) -> bytes:
@@ -72,7 +82,8 @@ def redact_env(block: bytes) -> bytes:
     """Return a grubenv without passwords: `x` over them, since its size is fixed."""
 
     def covered(match: re.Match[bytes]) -> bytes:
-        return match[1] + b"x" * len(match[2])
+        hidden = _SECRET_NAME.search(match[1]) is not None
+        return match[1] + b"x" * len(match[2]) if hidden else match[0]
 
     block = _ENV_LINE.sub(covered, block)
     return _PBKDF2.sub(lambda match: b"x" * len(match[0]), block)
@@ -116,6 +127,8 @@ def _secrets_of(command: list[_Word], script: bytes) -> Iterator[tuple[int, int]
     if name in (b"password", b"password_pbkdf2"):
         # `password USER PASSWORD`; with fewer words no telling which is which.
         yield from _unless_variable(command[2:] or command[1:], script)
+    elif name in (b"legacy_password", b"legacy_check_password"):
+        yield from _unless_variable(command[1:], script)
     elif name == b"cryptomount":
         yield from _unless_variable(_cryptomount_passwords(command), script)
     else:

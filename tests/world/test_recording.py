@@ -44,8 +44,11 @@ from aemseal.world import recording as recording_module
 from aemseal.world.config import Config
 from aemseal.world.host import Host, LiveHost, Looked
 from aemseal.world.recording import RecordedHost, RecordingHost
+from aemseal.world.redaction import is_text
 
 SHA384 = HashAlgorithm.SHA384
+SOURCED = ("/boot/grub2/custom.cfg", "/boot/xen.gz")
+"""What the questions let GRUB read: of anything but text only the size is kept."""
 
 
 def recorded(host: Host, folder: Path, ask: Callable[[Host], object]) -> RecordedHost:
@@ -85,7 +88,15 @@ class TestRoundTrip:
     )
     @given(
         absent=st.sets(st.sampled_from(sorted(FILES))),
-        damaged=st.dictionaries(st.sampled_from(sorted(FILES)), st.binary(max_size=64)),
+        damaged=st.fixed_dictionaries(
+            {},
+            optional={
+                path: st.text(max_size=64).map(str.encode).filter(is_text)
+                if path in SOURCED
+                else st.binary(max_size=64)
+                for path in FILES
+            },
+        ),
         tpm=st.booleans(),
         order=st.randoms(use_true_random=False),
     )
@@ -377,6 +388,25 @@ class TestSaving:
             "/grub2/custom.cfg",
         }
 
+    def test_a_file_that_grub_only_tests_for_is_not_in_it(
+        self, live: LiveHost, tmp_path: Path
+    ) -> None:
+        plant(live.root, {"/boot/initramfs": b"\x1f\x8b a secret"})
+        replay = recorded(
+            live, tmp_path / "r", lambda host: host.grub_read("/initramfs")
+        )
+        assert replay.grub_read("/initramfs") == bytes(11)
+        for each in (tmp_path / "r").iterdir():
+            assert b"a secret" not in each.read_bytes()
+
+    def test_an_environment_block_that_is_loaded_keeps_its_size(
+        self, live: LiveHost, tmp_path: Path
+    ) -> None:
+        block = b"# GRUB Environment Block\npassword=hunter2\n###"
+        plant(live.root, {"/boot/env": block})
+        replay = recorded(live, tmp_path / "r", lambda host: host.grub_read("/env"))
+        assert replay.grub_read("/env") == block.replace(b"hunter2", b"xxxxxxx")
+
     def test_a_secret_that_is_measured_stays_and_is_warned_of(
         self, live: LiveHost, tmp_path: Path
     ) -> None:
@@ -529,6 +559,21 @@ class TestHostileRecordings:
             RecordedHost(first_answer(folder, "resolve", value="../x"))
         with pytest.raises(EvidenceError, match="value is neither true nor false"):
             RecordedHost(first_answer(folder, "grub_exists", value="yes"))
+
+    @pytest.mark.parametrize("size", [-1, (16 << 20) + 1, "1"])
+    def test_a_size_it_claims_is_bounded(self, folder: Path, size: object) -> None:
+        with pytest.raises(EvidenceError, match="size"):
+            RecordedHost(first_answer(folder, "grub_read", size=size))
+
+    def test_its_files_together_are_bounded(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        whole = sum(each.stat().st_size for each in folder.iterdir())
+        monkeypatch.setattr(recording_module, "WHOLE_LIMIT", whole)
+        RecordedHost(folder)
+        monkeypatch.setattr(recording_module, "WHOLE_LIMIT", whole - 1)
+        with pytest.raises(EvidenceError, match="is larger than"):
+            RecordedHost(folder)
 
     def test_its_words_do_not_reach_the_terminal_raw(self, folder: Path) -> None:
         error = {"kind": "log", "message": "\x1b[2J", "hint": "\x07", "offset": None}

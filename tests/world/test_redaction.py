@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aemseal.world.redaction import redact_env, redact_script, suspects
+from aemseal.formats.grub_config import evaluate
+from aemseal.world.redaction import is_text, redact_env, redact_script, suspects
 
 HASH = "grub.pbkdf2.sha512.10000.0A1B2C.3D4E5F"
 
@@ -37,6 +38,7 @@ HASH = "grub.pbkdf2.sha512.10000.0A1B2C.3D4E5F"
         ("cryptomount --password hunter2 x\n", "cryptomount --password redacted x\n"),
         ("cryptomount --password=hunter2\n", "cryptomount redacted\n"),
         ("cryptomount -phunter2 (hd0)\n", "cryptomount redacted (hd0)\n"),
+        ("legacy_password --md5 hunter2\n", "legacy_password redacted redacted\n"),
         ("# password root hunter2\necho\n", "#redacted\necho\n"),
         (f"module /x {HASH}\n", "module /x redacted\n"),
         ("password root 'hunter2", "password root 'redacted"),
@@ -72,6 +74,41 @@ def test_a_password_is_taken_out(script: str, clean: str) -> None:
 )
 def test_nothing_else_changes(script: str) -> None:
     assert redact_script(script.encode()) == script.encode()
+
+
+def test_a_redacted_menu_boots_the_same() -> None:
+    script = b"""
+set superusers="root"
+password_pbkdf2 root grub.pbkdf2.sha512.10000.0A.0B
+password guest 'hunter 2'
+# the password of guest is hunter2
+set GRUB2_PASSWORD=hunter2
+if [ -n "${GRUB2_PASSWORD}" ]; then default=1; fi
+menuentry 'Plain' { multiboot /other.gz }
+menuentry 'The password is measured' {
+    multiboot /tboot.gz password=hunter2 x
+    module /xen.gz placeholder
+    module /vmlinuz placeholder
+}
+"""
+    clean = redact_script(script)
+    assert clean.count(b"hunter") == 1
+    assert evaluate(clean, None).next_entry() == evaluate(script, None).next_entry()
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"set x='\xc3\xb6'\t\r\n\x1b[0m", True),
+        (b"", True),
+        (b"\x1f\x8b", False),
+        (b"a\0", False),
+        (b"\xff", False),
+        (b"a\x01", False),
+    ],
+)
+def test_scripts_are_told_from_other_files(data: bytes, text: bool) -> None:
+    assert is_text(data) is text
 
 
 def test_a_grubenv_keeps_its_size() -> None:
