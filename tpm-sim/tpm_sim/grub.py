@@ -58,7 +58,7 @@ function sim_load {{
 function sim_search {{
   sim_target=root
   for sim_word in "$@"; do
-    if regexp --set=1:sim_name '^--set=(.+)$' "$sim_word"; then
+    if regexp --set=1:sim_name '^x--set=(.+)$' "x$sim_word"; then
       sim_target="$sim_name"
     fi
   done
@@ -199,7 +199,7 @@ def _loaded_file(load: LoadCommand) -> LoadedFile:
     while words and words[0].startswith("--"):
         if words.pop(0) == "--nounzip":
             decompress = False
-    if not words:
+    if not words or not words[0]:
         raise SimulationError(f"{load.name} names no file")
     path = re.sub(r"^\([^)]*\)", "", words[0])
     return LoadedFile(path, loader_cmdline(words[1:]), decompress)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which modules tboot takes out of its list before it measures the rest.
 
-Sources: tboot/common/loader.c (remove_txt_modules, find_lcp_module), txt/acmod.c
-(is_acmod, is_sinit_acmod) of tboot 1.10. An ACM is taken out for whatever platform it
-is; of LCP policy data files the first.
+Sources: tboot/common/loader.c (remove_txt_modules, find_lcp_module, find_module),
+txt/acmod.c (is_acmod, is_sinit_acmod) of tboot 1.10. An ACM is taken out for whatever
+platform it is; of LCP policy data files the last of the oldest kind, unless a module
+too short for the search stands behind it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,12 @@ from tpm_sim.hashing import Image
 
 _LARGEST = 1 << 20
 """No SINIT module, and no policy data, is larger on disk."""
+
+_SOMETHING_LARGE = bytes(64)
+"""Stands for content that is neither of the two, and not too short to be either."""
+
+_GZIP_NOT_GRUBS = 0xE2
+"""Flags with which GRUB hands a gzip file over as it is (grub-core/io/gzio.c)."""
 
 _ACM_HEADER_SIZE = 1216
 _ACM_CHIPSET = 2
@@ -35,36 +42,37 @@ _LCP_SIGNATURE = b"Intel(R) TXT LCP_POLICY_DATA"
 
 def measured_modules(modules: Sequence[Image]) -> list[int]:
     """Return the indexes of the modules that tboot measures, in order."""
-    kept = []
-    found_policy_data = False
-    for index, module in enumerate(modules):
-        content = _content(module) if index > 0 else b""
-        if _is_sinit_acm(content):
-            continue
-        if not found_policy_data and _is_policy_data(content):
-            found_policy_data = True
-            continue
-        kept.append(index)
+    contents = [b"", *map(_content, modules[1:])]
+    kept = [index for index, each in enumerate(contents) if not _is_sinit_acm(each)]
+    for mark in (_LCP_UUID, _LCP_SIGNATURE):
+        for index in reversed(kept[1:]):
+            if len(contents[index]) < len(mark):
+                break
+            if contents[index].startswith(mark):
+                kept.remove(index)
+                return kept
     return kept
 
 
 def _content(module: Image) -> bytes:
-    """Return a small module as it lies in memory; nothing of a large one."""
+    """Return a small module as it lies in memory; of a large one something else.
+
+    What is no intact archive is returned as it is: either GRUB does the same, or it
+    fails on it when it hashes.
+    """
     if module.path.stat().st_size > _LARGEST:
-        return b""
+        return _SOMETHING_LARGE
     content = module.path.read_bytes()
+    if not module.decompress:
+        return content
     try:
-        if module.decompress and content.startswith(b"\x1f\x8b"):
+        if content.startswith(b"\x1f\x8b\x08") and not content[3] & _GZIP_NOT_GRUBS:
             return gzip.decompress(content)
-        if module.decompress and content.startswith(b"\xfd7zXZ\0"):
+        if content.startswith(b"\xfd7zXZ\0"):
             return lzma.decompress(content)
-    except (OSError, EOFError, lzma.LZMAError):
-        return b""
+    except (OSError, EOFError, IndexError, lzma.LZMAError):
+        return content
     return content
-
-
-def _is_policy_data(content: bytes) -> bool:
-    return content.startswith((_LCP_UUID, _LCP_SIGNATURE))
 
 
 def _is_sinit_acm(content: bytes) -> bool:
