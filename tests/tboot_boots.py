@@ -162,17 +162,19 @@ def facts_of(
     facts = {}
     for each in wanted(boot.entry):
         if each.view is View.LUKS:
+            size = len(headers[each.path])
             digests = {b: b.hash(headers[each.path]) for b in banks}
             notes: dict[str, str] = {}
         else:
             file, notes = files[each.path], files[each.path].notes
+            size = len(file.image)
             digests = {
                 b: Digest(b, mle_digest(file.image, each.cmdline, b.label))
                 if each.view is View.MLE
                 else Digest(b, hashlib.new(b.label, file.image).digest())
                 for b in banks
             }
-        facts[each] = FileFacts(each, 1, digests, notes)
+        facts[each] = FileFacts(each, size, digests, notes)
     return facts
 
 

@@ -2,7 +2,8 @@
 """SINIT AC modules and LCP policy data: what tboot drops from its module list.
 
 After the launch tboot removes, unmeasured, every module but the first that is a SINIT
-ACM (for any platform), and one LCP policy data file. Here is how it tells them, and
+ACM (for any platform), and one LCP policy data file. Here is how it tells them (which
+of several files it removes is measure/tboot.py's), and
 which bytes of an ACM the processor hashes when it is launched (HASH_START).
 
 Sources: tboot/txt/acmod.c (is_acmod, is_sinit_acmod, get_acmod_info_table,
@@ -20,6 +21,7 @@ from aemseal.words.errors import FormatError
 
 SINIT_ACM = "sinit-acm"
 LCP_POLICY_DATA = "lcp-policy-data"
+LCP_POLICY_DATA_V1 = "lcp-policy-data-v1"
 
 HEAD_LIMIT = 1 << 20
 """Bytes of a module that `tboot_skips` may need. Released ACMs have at most 512 KiB."""
@@ -77,17 +79,18 @@ class AcmHeader:
 
 
 def tboot_skips(head: bytes, size: int) -> str | None:
-    """Tell why tboot drops a module unmeasured: SINIT_ACM, LCP_POLICY_DATA or None.
+    """Tell what tboot may drop a module for: SINIT_ACM, LCP_POLICY_DATA[_V1] or None.
 
     `head` holds the module's first bytes as GRUB hands them over, all of them or
     HEAD_LIMIT; `size` is the whole module's. FormatError when an ACM's header points
     behind HEAD_LIMIT, where nothing was kept.
 
     A module padded by 64 to 256 KiB counts as an ACM, as for tboot 1.9.11 and later;
-    older ones measure it. Of several LCP files tboot drops the last one only (version
-    0 and 1 first), and none when a module behind it is shorter than the signature.
+    older ones measure it.
     """
-    if head.startswith((LCP_UUID, LCP_SIGNATURE)):
+    if head.startswith(LCP_UUID):
+        return LCP_POLICY_DATA_V1
+    if head.startswith(LCP_SIGNATURE):
         return LCP_POLICY_DATA
     if size < _HEADER_STRUCT:
         return None

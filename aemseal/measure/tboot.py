@@ -3,16 +3,23 @@
 
 SINIT extends its own events and the MLE (tboot itself, 0x404); tboot then extends
 0x501 records: its policy, then every module that GRUB loaded but SINIT modules and
-LCP data, in order. Which PCRs: `tboot_tables.MAPS`.
+its LCP policy data, in order. Which PCRs: `tboot_tables.MAPS`.
 Source: tboot policy.c (set_policy, verify_all_modules, hash_module), integrity.c
 (extend_pcrs), loader.c (remove_txt_modules); the events' types: words/events.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from aemseal.formats.acm import (
+    LCP_POLICY_DATA,
+    LCP_POLICY_DATA_V1,
+    LCP_SIGNATURE,
+    LCP_UUID,
+    SINIT_ACM,
+)
 from aemseal.measure.boot_entry import BootEntry, BootModule, Role
 from aemseal.measure.claims import Source, SourceKind
 from aemseal.measure.replay import VerifiedLog
@@ -42,6 +49,12 @@ Facts = Mapping[Wanted, FileFacts]
 
 _SINIT_TYPES = frozenset({TXT_HASH_START, TXT_COMBINED_HASH, TXT_SINIT_PUBKEY_HASH})
 _MODULE_ROLES = (Role.XEN, Role.KERNEL, Role.INITRAMFS)
+
+_POLICY_DATA_MARKS = (
+    (LCP_POLICY_DATA_V1, LCP_UUID),
+    (LCP_POLICY_DATA, LCP_SIGNATURE),
+)
+"""In tboot's order of looking, with the bytes it compares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,14 +174,9 @@ def measured_files(
         kernel.digests.get(algorithm) if kernel else None,
         _file_source(entry.kernel, entry.mle_wanted, kernel, NOTE_TBOOT_VERSION),
     )
-    measured = [
-        module
-        for number, module in enumerate(entry.modules)
-        if number == 0 or not _is_skipped(facts.get(module.wanted))
-    ]
     return mle, *(
         _measured_module(module_role(number), module, facts, algorithm)
-        for number, module in enumerate(measured)
+        for number, module in enumerate(_left_by_tboot(entry.modules, facts))
     )
 
 
@@ -220,8 +228,41 @@ def _file_source(
     )
 
 
-def _is_skipped(facts: FileFacts | None) -> bool:
-    return facts is not None and NOTE_TBOOT_SKIPS in facts.notes
+def _left_by_tboot(modules: Sequence[BootModule], facts: Facts) -> list[BootModule]:
+    """Return what is measured: without SINIT modules and one LCP policy data file.
+
+    The first module always is. Source: loader.c, remove_txt_modules.
+    """
+    left = [
+        module
+        for number, module in enumerate(modules)
+        if number == 0 or not _looks_like(SINIT_ACM, facts.get(module.wanted))
+    ]
+    found = _find_policy_data([facts.get(module.wanted) for module in left])
+    if found is not None:
+        del left[found]
+    return left
+
+
+def _find_policy_data(modules: Sequence[FileFacts | None]) -> int | None:
+    """Return the number of the module that tboot takes for its LCP policy data.
+
+    It looks from the last module to the second, for data of version 0 and 1 first,
+    and gives up at a module that is shorter than the mark it looks for. Source:
+    loader.c, find_lcp_module and find_module.
+    """
+    for kind, mark in _POLICY_DATA_MARKS:
+        for number in range(len(modules) - 1, 0, -1):
+            module = modules[number]
+            if module is not None and module.size < len(mark):
+                break
+            if _looks_like(kind, module):
+                return number
+    return None
+
+
+def _looks_like(kind: str, facts: FileFacts | None) -> bool:
+    return facts is not None and facts.notes.get(NOTE_TBOOT_SKIPS) == kind
 
 
 def _require_all_verified(verified: VerifiedLog) -> None:

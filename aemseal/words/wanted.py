@@ -72,4 +72,5 @@ NOTE_MLE_CAPABILITIES = "mle_capabilities"
 """The capabilities word of the MLE header, as "0x627"."""
 
 NOTE_TBOOT_SKIPS = "tboot_skips"
-"""Why tboot drops this module unmeasured: "sinit-acm" or "lcp-policy-data"."""
+"""What tboot takes this module for, and may drop it unmeasured: "sinit-acm", or policy
+data, "lcp-policy-data" ("lcp-policy-data-v1" of version 0 and 1)."""

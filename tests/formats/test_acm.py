@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from aemseal.formats.acm import (
     HEAD_LIMIT,
     LCP_POLICY_DATA,
+    LCP_POLICY_DATA_V1,
     SINIT_ACM,
     AcmHeader,
     measured_bytes,
@@ -129,10 +130,15 @@ class TestSinitModules:
 
 class TestLcpPolicyData:
     @pytest.mark.parametrize(
-        "start", [LCP_UUID, b"Intel(R) TXT LCP_POLICY_DATA\0\0\0\0", LCP_UUID + b"x"]
+        ("start", "kind"),
+        [
+            (LCP_UUID, LCP_POLICY_DATA_V1),
+            (LCP_UUID + b"x", LCP_POLICY_DATA_V1),
+            (b"Intel(R) TXT LCP_POLICY_DATA\0\0\0\0", LCP_POLICY_DATA),
+        ],
     )
-    def test_is_dropped_by_its_first_bytes(self, start: bytes) -> None:
-        assert tboot_skips(start, len(start)) == LCP_POLICY_DATA
+    def test_is_told_by_its_first_bytes(self, start: bytes, kind: str) -> None:
+        assert tboot_skips(start, len(start)) == kind
 
     def test_look_alikes_are_measured(self) -> None:
         for start in (b"Intel(R) TXT LCP_POLICY_DAT", LCP_UUID[:15], b" " + LCP_UUID):
@@ -190,7 +196,12 @@ def test_mutated_modules_give_an_answer_or_a_format_error(
     module = acm()
     module = (module[:at] + new + module[at + len(new) :])[:length]
     try:
-        assert tboot_skips(module, size) in (None, SINIT_ACM, LCP_POLICY_DATA)
+        assert tboot_skips(module, size) in {
+            None,
+            SINIT_ACM,
+            LCP_POLICY_DATA,
+            LCP_POLICY_DATA_V1,
+        }
         first, second = measured_ranges(module)
     except FormatError:
         return

@@ -266,11 +266,48 @@ def test_sinit_modules_and_lcp_data_are_not_measured() -> None:
     boot = a_boot()
     skipped = [
         File("/boot/a.bin", b"acm", notes={"tboot_skips": "sinit-acm"}),
-        File("/boot/b.lcp", b"lcp", notes={"tboot_skips": "lcp-policy-data"}),
+        policy_data("/boot/b.lcp"),
     ]
     xen, *others = boot.modules
     with_acms = replace(boot, modules=(xen, skipped[0], *others, skipped[1]))
     assert measured(with_acms) == measured(boot)
+
+
+def policy_data(path: str, kind: str = "lcp-policy-data") -> File:
+    return File(path, bytes(28), notes={"tboot_skips": kind})
+
+
+def measured_of(*modules: File) -> list[str | None]:
+    """The paths of what tboot measures when these stand behind the initramfs."""
+    boot = a_boot()
+    paths = measured(replace(boot, modules=(*boot.modules, *modules)))
+    return [path for _, path, _ in paths[4:]]
+
+
+def test_of_several_lcp_files_only_the_last_is_dropped() -> None:
+    assert measured_of(policy_data("/a"), policy_data("/b")) == ["/a"]
+
+
+def test_lcp_data_of_the_first_versions_is_dropped_before_any_later() -> None:
+    old = policy_data("/old", "lcp-policy-data-v1")
+    assert measured_of(old, policy_data("/new")) == ["/new"]
+    assert measured_of(policy_data("/new"), old) == ["/new"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "mark"), [("lcp-policy-data", 28), ("lcp-policy-data-v1", 16)]
+)
+def test_a_module_shorter_than_the_mark_ends_tboots_search(
+    kind: str, mark: int
+) -> None:
+    data = policy_data("/data", kind)
+    assert measured_of(data, File("/short", bytes(mark - 1))) == ["/data", "/short"]
+    assert measured_of(data, File("/long", bytes(mark))) == ["/long"]
+
+
+def test_a_sinit_module_is_gone_before_lcp_data_is_looked_for() -> None:
+    short = File("/acm", b"acm", notes={"tboot_skips": "sinit-acm"})
+    assert measured_of(policy_data("/data"), short) == []
 
 
 def test_the_first_module_is_measured_whatever_it_looks_like() -> None:
