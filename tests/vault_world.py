@@ -45,6 +45,8 @@ from tpm2_pytss import (
     TPML_DIGEST,
     TPMT_PUBLIC,
     TPMT_SIGNATURE,
+    PyTCTI,
+    TCTILdr,
     TSS2_Exception,
 )
 
@@ -267,6 +269,35 @@ class Unsealer:
         return secret
 
 
+class Wire(PyTCTI):  # type: ignore[misc] # tpm2-pytss has no types
+    """A listener on the TPM's bus: passes everything on and keeps a copy."""
+
+    def __init__(self, tcti: str) -> None:
+        self._line = TCTILdr.parse(tcti)
+        self.heard: list[bytes] = []
+        super().__init__()
+
+    def do_transmit(self, command: bytes) -> None:
+        self.heard.append(bytes(command))
+        self._line.transmit(command)
+
+    def do_receive(self, timeout: int) -> bytes:
+        response = bytes(self._line.receive(timeout=timeout))
+        self.heard.append(response)
+        return response
+
+    def do_finalize(self) -> None:
+        self._line.close()
+
+    def tells(self, value: bytes, window: int = 4) -> bool:
+        """Whether any `window` bytes of `value` went by."""
+        return any(
+            value[at : at + window] in message
+            for message in self.heard
+            for at in range(len(value) - window + 1)
+        )
+
+
 @contextmanager
 def connected(tcti: str) -> Iterator[Any]:
     """Speak to the TPM as anybody can."""
@@ -354,10 +385,13 @@ class World:
     # --- the vault ---
 
     @contextmanager
-    def vault(self, seam: Seam | None = None) -> Iterator[Vault]:
+    def vault(
+        self, seam: Seam | None = None, wire: Wire | None = None
+    ) -> Iterator[Vault]:
         """Open the vault; afterwards an attacker copies the media."""
+        tcti: Any = self.chip.tcti if wire is None else wire
         try:
-            with Tpm(self.chip.tcti, seam) as tpm:
+            with Tpm(tcti, seam) as tpm:
                 yield Vault(Files(self.root, seam), tpm)
         finally:
             self.look()
