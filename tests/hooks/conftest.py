@@ -29,8 +29,21 @@ def bare(tmp_path: Path, disks: Disks) -> Iterator[Machine]:
         yield Machine(tmp_path / "machine", tpm, disks)
 
 
+@pytest.fixture(scope="session")
+def enrolled(
+    tmp_path_factory: pytest.TempPathFactory, disks: Disks
+) -> Iterator[Machine]:
+    """A machine enrolled with OLD accepted, switched off."""
+    with Swtpm(banks("sha256")) as tpm:
+        tpm.power_on()
+        machine = Machine(tmp_path_factory.mktemp("enrolled") / "machine", tpm, disks)
+        machine.enrol()
+        tpm.power_off()
+        yield machine
+
+
 @pytest.fixture
-def machine(bare: Machine) -> Machine:
-    """A machine enrolled with OLD accepted."""
-    bare.enrol()
-    return bare
+def machine(tmp_path: Path, enrolled: Machine) -> Iterator[Machine]:
+    """A machine of one's own, enrolled with OLD accepted."""
+    with Swtpm(banks("sha256")) as tpm:
+        yield enrolled.twin(tmp_path / "machine", tpm)

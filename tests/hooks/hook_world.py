@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -126,18 +127,13 @@ class Machine:
         self, folder: Path, tpm: Swtpm, disks: Disks, bank: str = "sha256"
     ) -> None:
         folder.mkdir()
-        self.folder = folder
-        self.tpm = tpm
+        self.key = Key(folder / "key")
         self.disks = disks
         self.bank = bank
         self.more_arguments: tuple[str, ...] = ()
-        self.etc = folder / "etc"
-        self.run = folder / "run"
-        self.medium = folder / "medium"
-        self.cmdline = folder / "cmdline"
-        self.key = Key(folder / "key")
         self.generation = 1
         self.label = "internal"
+        self._settle(folder, tpm)
         for place in (self.etc, self.medium):
             place.mkdir()
         (self.etc / "hook.conf").write_text(
@@ -145,6 +141,24 @@ class Machine:
         )
         words = " ".join(f"rd.luks.uuid=luks-{uuid}" for uuid in reversed(disks.UUIDS))
         self.cmdline.write_text(f"root=/dev/x {words} rd.luks.uuid={disks.UUIDS[0]}\n")
+
+    def _settle(self, folder: Path, tpm: Swtpm) -> None:
+        self.folder = folder
+        self.tpm = tpm
+        self.etc = folder / "etc"
+        self.run = folder / "run"
+        self.medium = folder / "medium"
+        self.cmdline = folder / "cmdline"
+
+    def twin(self, folder: Path, tpm: Swtpm) -> Machine:
+        """Return a machine that is as this one was when switched off; it is on."""
+        shutil.copytree(self.folder, folder)
+        for state in self.tpm.socket_path.parent.glob("tpm2-*"):
+            shutil.copy(state, tpm.socket_path.parent)
+        machine = copy(self)
+        machine._settle(folder, tpm)
+        tpm.power_on()
+        return machine
 
     def tool(self, name: str, *words: str | Path, input: bytes = b"") -> bytes:  # noqa: A002
         """Run one of tpm2-tools and leave no object behind."""
