@@ -30,13 +30,18 @@ install_system_packages() {
     # Word splitting is meant: a list of package names.
     # shellcheck disable=SC2086
     apt_or_update as_root env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -q --no-install-recommends $missing
+        apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends $missing
+}
+
+# Whether an interpreter is of the right version and has these modules.
+python_has() {
+    "$1" -c "import sys, $2
+sys.exit(sys.version_info < (3, 11))" >/dev/null 2>&1
 }
 
 suitable_python() {
     for candidate in "${PYTHON:-python3}" /usr/bin/python3; do
-        if "$candidate" -c 'import sys, venv, ensurepip
-sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
+        if python_has "$candidate" 'venv, ensurepip'; then
             echo "$candidate"
             return
         fi
@@ -62,7 +67,7 @@ make_environment() {
     folder=$1 requirements=$2
     environment_is_current "$folder" "$requirements" && return
     say "installing Python packages into $folder: aemseal[dev] $requirements"
-    if ! "$folder/bin/python" -m pip --version >/dev/null 2>&1; then
+    if ! python_has "$folder/bin/python" pip; then
         python=$(suitable_python)
         "$python" -m venv --clear "$folder" ||
             die "cannot make the virtual environment $folder" \
