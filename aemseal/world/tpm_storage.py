@@ -185,13 +185,22 @@ class Storage:
         return True
 
     def _reset_lockout_count(self) -> None:
-        with self.tpm.session() as session:
-            self.tpm.run(
-                "DictionaryAttackLockReset",
-                self.esapi.dictionary_attack_lock_reset,
-                lock_handle=ESYS_TR.LOCKOUT,
-                session1=session,
-            )
+        try:
+            with self.tpm.session() as session:
+                self.tpm.run(
+                    "DictionaryAttackLockReset",
+                    self.esapi.dictionary_attack_lock_reset,
+                    lock_handle=ESYS_TR.LOCKOUT,
+                    session1=session,
+                )
+        except TpmRefusedError as refused:
+            if not refused.is_wrong_authorisation:
+                raise
+            raise TpmError(
+                "the TPM's lockout authorisation is not the one kept here",
+                "the TPM was cleared and another tool owns it now: take our "
+                "lockout.auth away, or clear the TPM in the firmware set-up",
+            ) from None
 
 
 def _sealed_template(policy: bytes) -> Any:
