@@ -36,6 +36,7 @@ from tpm2_pytss import (
     ESAPI,
     ESYS_TR,
     TPM2_ALG,
+    TPM2_CAP,
     TPM2_EO,
     TPM2_SE,
     TPM2B_DIGEST,
@@ -490,6 +491,14 @@ def enrol(
         accepted=tuple(boot.sealed for boot in accepted),
     )
     return seal(vault, state, Secret("text", "text", secret))
+
+
+def lockout_count(esapi: Any) -> int:
+    """Return how many failures count towards lockout (TPM_PT_LOCKOUT_COUNTER)."""
+    _, data = esapi.get_capability(
+        capability=TPM2_CAP.TPM_PROPERTIES, prop=0x20E, property_count=1
+    )
+    return int.from_bytes(bytes(data.marshal())[-4:], "big")
 
 
 def read_count(esapi: Any, handle: int) -> int:
