@@ -119,6 +119,17 @@ def test_the_first_text_without_a_pin_is_the_one_shown(machine: Machine) -> None
     assert machine.hook().stdout == b"shown\n"
 
 
+@pytest.mark.parametrize("shell", SHELLS, ids=of_shell)
+def test_the_largest_generation_will_do(
+    machine: Machine, shell: tuple[str, ...]
+) -> None:
+    machine.generation = 2**63 - 1
+    machine.write_vault(SECRET)
+    machine.accept({"old": OLD})
+    machine.boot(OLD)
+    held(machine, machine.hook(shell=shell), "unsealed")
+
+
 def test_a_machine_without_luks_words_measures_nothing(machine: Machine) -> None:
     machine.cmdline.write_text("root=/dev/x\n")
     machine.boot(OLD)

@@ -119,6 +119,7 @@ HOSTILE_BYTES: dict[str, Edit] = {
     "generation 01": pattern(rb"generation 1", b"generation 01"),
     "generation of letters": pattern(rb"generation 1", b"generation a"),
     "generation too large": pattern(rb"generation 1", b"generation " + b"9" * 30),
+    "generation 2**63": pattern(rb"generation 1", b"generation 9223372036854775808"),
     "a doubled line": pattern(rb"(generation 1\n)", rb"\1\1"),
     "a missing line": pattern(rb"generation 1\n", b""),
     "lines swapped": pattern(rb"(generation 1\n)(medium .*\n)", rb"\2\1"),
@@ -305,6 +306,14 @@ def test_a_header_that_cannot_be_read_keeps_the_secret_in(
     machine: Machine, word: str
 ) -> None:
     machine.cmdline.write_text(f"{machine.cmdline.read_text().strip()} {word}\n")
+    machine.boot(OLD)
+    held(machine, machine.hook(), "no-luks", measured=False)
+
+
+def test_a_command_line_that_cannot_be_read_keeps_the_secret_in(
+    machine: Machine,
+) -> None:
+    machine.cmdline.unlink()
     machine.boot(OLD)
     held(machine, machine.hook(), "no-luks", measured=False)
 
