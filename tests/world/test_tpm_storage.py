@@ -21,8 +21,9 @@ from aemseal.formats.srk_templates import (
 )
 from aemseal.formats.tpm_policy import name_of
 from aemseal.words.errors import TpmChangedError, TpmError
+from aemseal.world.storage_key import StorageKey
 from aemseal.world.tpm import Hierarchy, Tpm
-from aemseal.world.tpm_storage import SRK_HANDLE, Storage, StorageKey
+from aemseal.world.tpm_storage import SRK_HANDLE, Storage
 
 # isort: split
 # tpm2-pytss only after vault_world, which quiets what 2.3 warns of on import
