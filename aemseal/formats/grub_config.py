@@ -119,20 +119,20 @@ class _Node:
         state = before.opened(machine.unknowns) if item.submenu else before.copy()
         state.variables["chosen"] = self._chosen(before)
         state.exported.add("chosen")
-        defaults = self._set_default(state, before)
+        defaults = self._set_default(state)
         state.parameters, state.in_function = item.arguments, False
         machine.state = state
         try:
             machine.run(item.body)
         except MenuError as shown:
-            return _Outcome((), self._menu_of(shown.state, None))
+            return _Outcome((), self._menu_of(shown.state, ()))
         except BootedError:
             return _Outcome(tuple(machine.state.loads), None)
         if not item.submenu:
             return _Outcome(tuple(machine.state.loads), None)
         return _Outcome((), self._menu_of(machine.state, defaults))
 
-    def _menu_of(self, state: State, defaults: Sequence[str] | None) -> _Menu:
+    def _menu_of(self, state: State, defaults: tuple[str, ...]) -> _Menu:
         """Return the menu this entry shows; `defaults` unless the script set one."""
         if not state.items:
             raise self.item.place.refuse("the submenu is empty")
@@ -147,17 +147,28 @@ class _Node:
         outer = before.variables.get("chosen")
         return escaped if outer is None else f"{outer}>{escaped}"
 
-    def _set_default(self, state: State, before: State) -> Sequence[str]:
-        """Leave what follows the first ">" of $default; return its readings.
+    def _set_default(self, state: State) -> tuple[str, ...]:
+        """Leave in $default what is meant for the menu inside; return its readings.
 
-        Without a ">" a submenu sees no $default, or the whole one in Red Hat's.
+        That is what follows the first ">". Without one GRUB unsets $default, and Red
+        Hat's build leaves the whole one.
         """
-        default = before.variables.get("default", "")
-        _, more, rest = default.replace(">>", "\0\0").partition(">")
-        if more and rest:
-            state.variables["default"] = default[len(default) - len(rest) :]
-            return (state.variables["default"],)
-        return ("", default)
+        readings: list[str] = []
+        for outer in self.menu.readings:
+            if rest := _after_path(outer):
+                readings.append(rest)
+            else:
+                readings += ["", outer]
+        only, *others = dict.fromkeys(readings)
+        unknown = self.menu.machine.unknowns.value("$default inside of a submenu")
+        state.variables["default"] = unknown if others else only
+        return (only, *others)
+
+
+def _after_path(default: str) -> str:
+    """Return what follows the first single ">"; "" where there is none."""
+    _, _, rest = default.replace(">>", "\0\0").partition(">")
+    return default[len(default) - len(rest) :]
 
 
 class _Menu:
@@ -168,7 +179,7 @@ class _Menu:
         machine: Machine,
         state: State,
         path: tuple[Item, ...] = (),
-        defaults: Sequence[str] | None = None,
+        defaults: tuple[str, ...] = (),
     ) -> None:
         self.machine = machine
         self.state = state
@@ -176,12 +187,15 @@ class _Menu:
         self._defaults = defaults
         self.nodes = [_Node(item, self) for item in state.items]
 
+    @property
+    def readings(self) -> tuple[str, ...]:
+        """The values $default can have here, several where builds of GRUB differ."""
+        default = self.state.variables.get("default", "")
+        return self._defaults if self._defaults and is_unknown(default) else (default,)
+
     def default(self) -> _Node:
         """Return the entry that boots when nobody chooses (run_menu)."""
-        readings: Sequence[str] = (self.state.variables.get("default", ""),)
-        if self._defaults is not None and is_unknown(readings[0]):
-            readings = self._defaults
-        found = {self._entry_number(reading) for reading in readings}
+        found = {self._entry_number(reading) for reading in self.readings}
         if len(found) > 1:
             raise self.path[-1].place.refuse(
                 "which entry of this submenu boots depends on the build of GRUB",

@@ -1,0 +1,444 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Our evaluation and decompression, held against GRUB's own: Debian's grub-emu.
+
+grub-emu has no multiboot loader: its functions of these names print what they get.
+"""
+
+import gzip
+import hashlib
+import lzma
+import os
+import re
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, event, given, note, settings
+from hypothesis import strategies as st
+
+from aemseal.formats.grub_config import evaluate
+from aemseal.formats.grub_file import GrubReader
+from aemseal.formats.grub_parser import parse
+from aemseal.words.errors import GrubError
+
+pytestmark = pytest.mark.sim
+
+PRELUDE = """
+function printed { for one_of_them in "$@"; do echo "@[$one_of_them]@"; done; }
+function multiboot2 { echo "@kernel"; printed "$@"; }
+function module2 { echo "@module"; printed "$@"; }
+"""
+
+
+def program() -> Path:
+    project = Path(__file__).parents[2]
+    cache = Path(os.environ.get("AEMSEAL_CACHE") or project / ".cache")
+    for name in ("grub-emu", "grub-emu-lite"):
+        if (found := cache / "grub-emu/usr/bin" / name).exists():
+            return found
+    pytest.skip("grub-emu is not in the cache: run make setup")
+
+
+def grub_emu(folder: Path, config: str, until: str = "never") -> str:
+    """Run a configuration; return what GRUB prints, without its cursor control.
+
+    A script that GRUB does not understand may have it wait for ever: with `until`
+    it is stopped when that has been printed.
+    """
+    (folder / "grub.cfg").write_bytes(config.encode("latin-1"))
+    shown = ""
+    with subprocess.Popen(
+        [program(), "-d", folder, "-m", "/dev/null"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "TERM": "dumb"},
+    ) as emulator:
+        assert emulator.stdout is not None
+        late = threading.Timer(60, emulator.kill)
+        late.start()
+        while piece := os.read(emulator.stdout.fileno(), 1 << 16):
+            shown += piece.decode("latin-1")
+            if re.search(until, shown):
+                emulator.kill()
+        late.cancel()
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", shown)
+
+
+def loads_in(shown: str) -> list[tuple[str, list[str]]]:
+    """Return the loads that PRELUDE's functions printed: command and arguments."""
+    pieces = re.split(r"@(kernel|module)\n", shown)
+    return [
+        (kind, re.findall(r"@\[(.*?)\]@", piece, re.DOTALL))
+        for kind, piece in zip(pieces[1::2], pieces[2::2], strict=True)
+    ]
+
+
+Loads = list[tuple[str, list[str]]]
+
+
+def our_loads(config: str) -> tuple[str, Loads]:
+    """Return the same of our own evaluation, or why it refuses."""
+    try:
+        loads = evaluate(config.encode("latin-1"), None).default_entry().loads
+    except GrubError as error:
+        note(str(error))
+        return str(error), []
+    kinds = {"multiboot2": "kernel", "module2": "module"}
+    return "", [
+        (kinds[load.command], [*map(as_printed, (load.path, *load.arguments))])
+        for load in loads
+    ]
+
+
+def as_printed(argument: str) -> str:
+    return f"@[{argument}".expandtabs(8).removeprefix("@[")
+
+
+def slow(examples: int) -> settings:
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.explicit, Phase.generate, Phase.shrink),
+    )
+
+
+# Words
+
+NAMES = ("a", "b", "cc", "unset1", "empty")
+PLAIN = st.text("ab=.,:/_-#%+~@!^[]1", min_size=1, max_size=5)
+VARIABLES = st.one_of(
+    st.sampled_from([f"${name}" for name in NAMES]),
+    st.sampled_from([f"${{{name}}}" for name in NAMES]),
+    st.sampled_from(["$1", "$2", "$3", "$#", "$@", "$*", "${1}", "${@}", "$?", "$0"]),
+)
+IN_QUOTES = st.text("ab c'{};|&<>#\n*?", max_size=6)
+
+
+@st.composite
+def double_quoted(draw: st.DrawFn) -> str:
+    inside = st.one_of(
+        IN_QUOTES,
+        VARIABLES,
+        st.sampled_from([r"\$", r"\\", r"\"", "\\\n", r"\a", r"\'"]),
+    )
+    return '"' + "".join(draw(st.lists(inside, max_size=4))) + '"'
+
+
+QUOTED = st.one_of(
+    double_quoted(),
+    st.text('ab c"{}\\$;#\n*', max_size=6).map(lambda text: f"'{text}'"),
+)
+ESCAPED = st.sampled_from(
+    [r"\a", r"\ ", r"\$", r"\\", r"\"", r"\'", r"\;", "\\\n", r"\{"]
+)
+
+
+@st.composite
+def words(draw: st.DrawFn) -> str:
+    pieces = st.one_of(PLAIN, VARIABLES, QUOTED, ESCAPED)
+    word = "".join(draw(st.lists(pieces, min_size=1, max_size=4)))
+    return re.sub(r"^#", "x", word)
+
+
+ARGUMENTS = st.lists(words(), max_size=5).map(" ".join)
+
+# Commands
+
+PLAIN_VALUES = st.text("ab c\t01*", max_size=8).map(lambda text: f"'{text}'")
+TESTED = st.one_of(
+    st.sampled_from(
+        ["a", "b", "''", "0", "1", "-1", "0x10", "010", "9", "!", "-a", "="]
+    ),
+    st.sampled_from(
+        ["-o", "'('", "')'", "-n", "-z", "'<'", "'>='", "-eq", "-lt", "!="]
+    ),
+    st.sampled_from(['"$a"', "$b", '"$empty"', "v-2", "v-11", "-plt", "-pgt", "-ge"]),
+)
+TESTS = st.lists(TESTED, max_size=7).map(lambda found: f"[ {' '.join(found)} ]")
+CONDITIONS = st.one_of(TESTS, st.sampled_from(["true", "false", "! true", "! false"]))
+
+
+@st.composite
+def assignments(draw: st.DrawFn) -> str:
+    name = draw(st.sampled_from(NAMES[:3]))
+    value = draw(st.one_of(words(), PLAIN_VALUES))
+    return draw(st.sampled_from([f"set {name}={value}", f"{name}={value}"]))
+
+
+HARMLESS = st.one_of(
+    assignments(),
+    st.sampled_from(["unset a", "export b", "shift", "shift 2", "true", "false"]),
+    st.sampled_from(["$empty", "break", "continue", "break 2", "break 0", "set a = b"]),
+    TESTS,
+    ARGUMENTS.map(lambda found: f"setparams {found}"),
+)
+RETURNS = st.sampled_from(["return", "return 0", "return 4"])
+CALLS = ARGUMENTS.map(lambda found: f"f {found}")
+LOADS = ARGUMENTS.map(lambda found: f"module2 /m {found}")
+
+
+def compound(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    bodies = st.lists(inner, min_size=1, max_size=3).map("\n".join)
+    shapes = st.sampled_from(
+        [
+            "if {condition}; then\n{body}\nfi",
+            "if {condition}\nthen {body}\nelse {other}\nfi",
+            "if {condition}; then {body}; elif [ $b ]\nthen {other}; else {body}; fi",
+            "for a in {arguments}; do {body}\n done",
+            "for b in 1 '2 3' x; do {body}; {other}\n done",
+            'until [ "$cc" = xx ]; do cc=x$cc\n{body}\ncc=xx; done',
+            "while true; do {body}; {other}; break 1; done",
+        ]
+    )
+    return st.builds(
+        lambda shape, **parts: str(shape.format(**parts)),
+        shapes,
+        condition=CONDITIONS,
+        arguments=ARGUMENTS,
+        body=bodies,
+        other=inner,
+    )
+
+
+def statements(*small: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    simple = st.one_of(HARMLESS, *small)
+    nested = st.one_of(simple, compound(simple))
+    return st.lists(st.one_of(nested, compound(nested)), max_size=4).map("\n".join)
+
+
+BEFORE = statements()
+IN_FUNCTION = statements(LOADS, RETURNS)
+IN_ENTRY = statements(LOADS, CALLS)
+
+
+@st.composite
+def scripts(draw: st.DrawFn) -> str:
+    """Statements in front of the menu, a function, and an entry that calls it."""
+    script = f"""
+empty=''
+{draw(BEFORE)}
+function f {{
+:=
+{draw(IN_FUNCTION)}
+}}
+set timeout=0
+menuentry 'it' 'second arg' {{
+multiboot2 /tboot.gz $a
+{draw(IN_ENTRY)}
+module2 /end "$a" "$?"
+exit
+}}
+"""
+    return script.replace("\n#", "\n")
+
+
+def boots(config: str) -> str:
+    """Let our own evaluation end as GRUB's does: by booting what is loaded."""
+    return re.sub(r"\nexit\n", "\nboot\n", config)
+
+
+class TestScripts:
+    @slow(200)
+    @given(config=scripts())
+    def test_every_script_loads_what_grub_loads(
+        self, config: str, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        note(config)
+        refusal, ours = our_loads(boots(config))
+        if refusal:
+            event("refused as a pattern")
+            assert "may replace the pattern" in refusal
+            return
+        shown = grub_emu(tmp_path_factory.getbasetemp(), PRELUDE + config)
+        note(shown)
+        assert ours == loads_in(shown)
+
+
+WORDS_OF_SOUP = """
+if then else elif fi for in do done function f { } ; a a=b echo [ ] ! case ' " $a ${a}
+$ ${ $? | & < ;; menuentry 'x' [[ $"x" \\ \\$ }} {{ a{b
+"""
+SOUP = st.lists(
+    st.sampled_from([*WORDS_OF_SOUP.split(), "\n", "\n", " ", "\\\n", "# it's"]),
+    max_size=14,
+).map(" ".join)
+SHAPES = st.sampled_from(
+    [
+        "if {0}\n then {1}; fi",
+        "if a; then {0}; else {1}\n fi",
+        "for a in {0}; do {1}; done",
+        "function f {{ {0}; }}\n{1}",
+        "function f\n{{\n{0} }}\n{1}",
+        "menuentry x {{ {0} }} {1}",
+        "menuentry x {0} {{ {1}\n }}",
+        "{0}",
+        "{0}\n{1}",
+        "a {0} ; {1}",
+    ]
+)
+GRUB_COMPLAINS = "syntax error|Incorrect command|unexpected end|out of memory"
+
+
+class TestSyntax:
+    @slow(150)
+    @given(shape=SHAPES, first=SOUP, second=SOUP)
+    def test_what_grub_cannot_parse_is_refused_and_nothing_else(
+        self,
+        shape: str,
+        first: str,
+        second: str,
+        tmp_path_factory: pytest.TempPathFactory,
+    ) -> None:
+        config = shape.format(first, second).replace("\n#", "\n") + "\n"
+        note(config)
+        try:
+            parse(config.encode())
+            refused = False
+        except GrubError as error:
+            note(str(error))
+            refused = True
+        folder = tmp_path_factory.getbasetemp()
+        shown = grub_emu(folder, config + "exit\n", until=GRUB_COMPLAINS)
+        note(shown)
+        event(f"refused: {refused}")
+        assert refused == bool(re.search(GRUB_COMPLAINS, shown))
+
+
+TITLES = st.sampled_from(["a", "b", "a b", "1", "2 x", "a>b", "c'd", "0"])
+DEFAULTS = st.one_of(
+    st.sampled_from(["0", "1", "2", "3", "1>1", "0>1", "2>0>1", "01", "0x1", " 1", ""]),
+    st.sampled_from(
+        ["a", "b", "a b", "a>b", "a>>b", "a>>b>1", "a>1", "b>a", ">", "a>"]
+    ),
+    st.sampled_from(["9", "-1", "x", "b>b", "a b>0", "c'd", "1 ", "a>a>a", "0>b"]),
+)
+
+
+@st.composite
+def menus(draw: st.DrawFn) -> str:
+    """A menu of entries and submenus, two deep, each entry with its own load."""
+    count = iter(range(1000))
+
+    def entries(depth: int) -> str:
+        return "".join(entry(depth) for _ in range(draw(st.integers(1, 3))))
+
+    def entry(depth: int) -> str:
+        title = draw(TITLES).replace("'", r"'\''")
+        ident = draw(st.one_of(st.just(""), TITLES.map(lambda i: f'--id "{i}"')))
+        if depth < 2 and draw(st.booleans()):
+            return f"submenu '{title}' {ident} {{\n{entries(depth + 1)}}}\n"
+        kernel = f'multiboot2 /tboot.gz {next(count)} "$chosen"'
+        return f"menuentry {ident} '{title}' {{\n{kernel}\nexit\n}}\n"
+
+    exported = draw(st.sampled_from(["", "export default\n"]))
+    default = draw(DEFAULTS).replace("'", r"'\''")
+    return f"set timeout=0\nset default='{default}'\n{exported}{entries(0)}"
+
+
+class TestMenus:
+    @slow(150)
+    @given(config=menus())
+    def test_the_default_entry_is_the_one_that_grub_boots(
+        self, config: str, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        note(config)
+        refusal, ours = our_loads(boots(config))
+        if refusal:
+            event("refused, for builds differ")
+            assert re.search("depends on the build|another's id", refusal)
+            return
+        shown = grub_emu(tmp_path_factory.getbasetemp(), PRELUDE + config)
+        note(shown)
+        assert ours == loads_in(shown)
+
+
+BLOCKS = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "b", "next_entry", "a b"]),
+        st.text("ab=#\\\n c", max_size=6),
+    ),
+    max_size=4,
+)
+
+
+class TestEnvironmentBlocks:
+    @slow(40)
+    @given(variables=BLOCKS, whitelist=st.sampled_from(["", "a", "b next_entry"]))
+    def test_load_env_sets_what_grub_sets(
+        self,
+        variables: list[tuple[str, str]],
+        whitelist: str,
+        tmp_path_factory: pytest.TempPathFactory,
+    ) -> None:
+        folder = tmp_path_factory.getbasetemp()
+        escaped = [
+            (name, re.sub(r"([\\\n])", r"\\\1", value)) for name, value in variables
+        ]
+        lines = "".join(f"{name}={value}\n" for name, value in escaped)
+        block = f"# GRUB Environment Block\n{lines}".ljust(1024, "#").encode()
+        (folder / "grubenv").write_bytes(block)
+        entry = 'multiboot2 /tboot.gz "$a" "$b" "$next_entry"'
+        config = (
+            f"load_env {whitelist}\nset timeout=0\nmenuentry x {{\n{entry}\nexit\n}}\n"
+        )
+        ours = evaluate(boots(config).encode(), block).default_entry().loads
+        shown = grub_emu(folder, PRELUDE + config)
+        assert [("kernel", ["/tboot.gz", *ours[0].arguments])] == loads_in(shown)
+
+
+CONTENT = os.urandom(2000) + bytes(30_000) + b"text " * 100
+
+
+def gzip_with(flags: int, fields: bytes = b"", method: int = 8) -> bytes:
+    header = b"\x1f\x8b" + bytes([method, flags]) + bytes(6)
+    return header + fields + gzip.compress(CONTENT)[10:]
+
+
+def xz_with(*filters: int, check: int = lzma.CHECK_CRC64) -> bytes:
+    chain = [{"id": each} for each in (*filters, lzma.FILTER_LZMA2)]
+    return lzma.compress(CONTENT, check=check, filters=chain)
+
+
+ALIKE = {
+    "plain": CONTENT,
+    "empty": b"",
+    "gzip": gzip.compress(CONTENT),
+    "gzip of nothing": gzip.compress(b""),
+    "gzip with a name": gzip_with(0x08, b"name\0"),
+    "gzip with a comment": gzip_with(0x10, b"comment\0"),
+    "gzip with an extra field": gzip_with(0x04, b"\3\0abc"),
+    "gzip marked as text": gzip_with(0x01),
+    "gzip with a header check": gzip_with(0x02, b"\0\0"),
+    "gzip that is encrypted": gzip_with(0x20),
+    "gzip with a reserved flag": gzip_with(0x40),
+    "gzip of another method": gzip_with(0, method=7),
+    "gzip in gzip": gzip.compress(gzip.compress(CONTENT)),
+    "gzip of nine bytes": gzip.compress(CONTENT)[:9],
+    "stored gzip": gzip.compress(CONTENT, 0),
+    "xz": lzma.compress(CONTENT),
+    "xz of nothing": lzma.compress(b""),
+    "xz without a check": xz_with(check=lzma.CHECK_NONE),
+    "xz with CRC32": xz_with(check=lzma.CHECK_CRC32),
+    "xz with SHA-256": xz_with(check=lzma.CHECK_SHA256),
+    "xz for x86": xz_with(lzma.FILTER_X86),
+    "xz of eleven bytes": lzma.compress(CONTENT)[:11],
+    "gzip in xz": lzma.compress(gzip.compress(CONTENT)),
+    "early cpio before gzip": b"070701" + bytes(506) + gzip.compress(CONTENT),
+}
+
+
+class TestFiles:
+    def test_every_file_we_read_is_what_grub_reads(self, tmp_path: Path) -> None:
+        script = ""
+        for number, data in enumerate(ALIKE.values()):
+            (tmp_path / f"file{number}").write_bytes(data)
+            name = f"(host){tmp_path}/file{number}"
+            script += f"echo @\nsha256sum --uncompress {name}\n"
+        shown = grub_emu(tmp_path, script + "exit\n").split("@\n")[1:]
+        for name, theirs in zip(ALIKE, shown, strict=True):
+            reader = GrubReader("/boot/file")
+            ours = reader.feed(ALIKE[name]) + reader.finish()
+            assert theirs[:64] == hashlib.sha256(ours).hexdigest(), name
