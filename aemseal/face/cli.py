@@ -11,7 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from aemseal import __version__
 from aemseal.face import verbs
@@ -23,7 +23,10 @@ Verb = Callable[[Run], int]
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse, with our words for a mistake."""
+    """argparse, with our words for a mistake, and options in full only."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **settings})
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, f"see: {self.prog} --help")
@@ -60,9 +63,9 @@ def parser() -> _Parser:
     top = _Parser(prog="aemseal", description=_ABOUT, epilog=_EXIT_CODES)
     top.formatter_class = argparse.RawDescriptionHelpFormatter
     top.add_argument("--version", action="version", version=f"aemseal {__version__}")
-    _add_common(top)
+    _add_common(top, "pcr")
     shared = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
-    _add_common(shared)
+    _add_common(shared, "more_pcr")
     commands = top.add_subparsers(title="verbs", metavar="VERB", required=True)
 
     def add(name: str, verb: Verb, about: str) -> argparse.ArgumentParser:
@@ -95,12 +98,17 @@ def parser() -> _Parser:
     add("remove", verbs.verb_remove, "take the vault down; its secret is lost")
     recording = add("record", verbs.verb_record, "write a secret-free recording")
     recording.add_argument("directory", metavar="DIR", help="a new or empty folder")
-    _add_hash(add("hash", verbs.verb_hash, "hash one file as a launch measures it"))
+    hashing = add("hash", verbs.verb_hash, "hash one file as a launch measures it")
+    _add_hash(hashing, shared)
     return top
 
 
-def _add_common(command: _Parser) -> None:
-    """Add what may stand before the verb or behind it; there it has no defaults."""
+def _add_common(command: _Parser, pcr: str) -> None:
+    """Add what may stand before the verb or behind it; there it has no defaults.
+
+    `pcr` is where --pcr collects: one place each, since the one behind the verb would
+    replace the one before it, and no PCR may get lost.
+    """
     command.add_argument("--json", action="store_true", help="print one JSON object")
     command.add_argument("--host", metavar="DIR", help="read from a recording")
     command.add_argument("--root", metavar="DIR", help="prefix of /boot, /etc, /var")
@@ -110,10 +118,14 @@ def _add_common(command: _Parser) -> None:
     command.add_argument(
         "--entry", metavar="TITLE", help="the GRUB entry, else the one booted next"
     )
-    selecting = command.add_mutually_exclusive_group()
-    selecting.add_argument("--pcrs", metavar="SEL", help='as "sha256:13,17,18"')
-    selecting.add_argument(
-        "--pcr", metavar="N", type=int, action="append", help="one PCR of sha256 (more)"
+    command.add_argument("--pcrs", metavar="SEL", help='as "sha256:13,17,18"')
+    command.add_argument(
+        "--pcr",
+        metavar="N",
+        type=int,
+        action="append",
+        dest=pcr,
+        help="one PCR of sha256 (more)",
     )
 
 
@@ -133,17 +145,11 @@ def _add_reseal(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_hash(command: argparse.ArgumentParser) -> None:
+def _add_hash(command: argparse.ArgumentParser, shared: _Parser) -> None:
     kinds = command.add_subparsers(title="kinds", metavar="KIND", required=True)
     for kind, about in _HASH_KINDS.items():
-        one = kinds.add_parser(kind, help=about, description=about)
+        one = kinds.add_parser(kind, help=about, description=about, parents=[shared])
         one.add_argument("file", metavar="FILE")
-        one.add_argument(
-            "--json",
-            action="store_true",
-            help="print one JSON object",
-            default=argparse.SUPPRESS,
-        )
         one.set_defaults(kind=kind)
         if kind in ("mle", "module"):
             one.add_argument(

@@ -106,7 +106,7 @@ def pcr_lines(
                 f"{pcr}{'*' if pcr in selection else ''}",
                 _short(old),
                 _short(new) if new else "not known",
-                "" if old == new else _behind(pcr, changes),
+                "" if new is None or old == new else _behind(pcr, changes),
             )
         )
     return [*table(rows), f"(* sealed to: {selection})"]
@@ -153,6 +153,8 @@ def status_report(status: Status) -> dict[str, Any]:
         "checked": status.checked,
         "next_step": status.next_step,
         "problem": status.problem.message if status.problem else None,
+        "hint": status.problem.hint if status.problem else None,
+        "stale_media": list(status.stale),
     }
 
 
@@ -170,6 +172,9 @@ def status_lines(status: Status) -> list[str]:
     ]
     if status.problem is not None:
         lines.append(f"problem:   {status.problem.message}")
+        if status.problem.hint:
+            lines.append(f"hint:      {status.problem.hint}")
+    lines += [f"not refreshed: {label}" for label in status.stale]
     return [*lines, f"next step: {status.next_step}"]
 
 

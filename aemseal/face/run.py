@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from aemseal.face.terminal import Terminal
 from aemseal.flows.state import STATE_FILE, VaultState
 from aemseal.words.digest import HashAlgorithm, PcrBank, PcrSelection
-from aemseal.words.errors import TpmError, UsageError, VaultError
+from aemseal.words.errors import AemsealError, TpmError, UsageError, VaultError
 from aemseal.world.config import Config, load_config
 from aemseal.world.host import Host, LiveHost
 from aemseal.world.recording import RecordedHost
@@ -84,10 +84,14 @@ class Run:
     @property
     def asked(self) -> PcrSelection | None:
         """The selection of --pcrs, --pcr or the configuration, if any names one."""
-        if self.arguments.pcrs:
+        before = self.arguments.pcr or []
+        pcrs = [*before, *getattr(self.arguments, "more_pcr", [])]
+        if pcrs and self.arguments.pcrs is not None:
+            raise UsageError("--pcrs and --pcr cannot be given together", "take one")
+        if self.arguments.pcrs is not None:
             return PcrSelection.parse(self.arguments.pcrs)
-        if self.arguments.pcr:
-            return PcrSelection.of(HashAlgorithm.SHA256, set(self.arguments.pcr))
+        if pcrs:
+            return PcrSelection.of(HashAlgorithm.SHA256, set(pcrs))
         if self.config.pcrs and self.state is None:
             return PcrSelection.parse(self.config.pcrs)
         return None
@@ -106,9 +110,26 @@ class Run:
             )
         return self.state
 
+    def settle(self) -> AemsealError | None:
+        """Settle a move that was cut short, if there is one; say what prevents it."""
+        if self.is_recorded:
+            return None
+        from aemseal.flows.vault import JOURNAL_FILE
+
+        try:
+            if self.files.read(JOURNAL_FILE) is not None:
+                with self.vault():
+                    pass
+        except AemsealError as error:
+            return error
+        return None
+
     @contextmanager
-    def vault(self) -> Iterator[Vault]:
-        """Hold the vault for a move: the lock, the TPM, and no move left half done."""
+    def vault(self, *, must_settle: bool = True) -> Iterator[Vault]:
+        """Hold the vault for a move: the lock, the TPM, and no move left half done.
+
+        Without `must_settle` a move that cannot be settled is said and passed over.
+        """
         from aemseal.flows.vault import Vault
 
         if self.is_recorded:
@@ -118,9 +139,15 @@ class Run:
         tpm = self.tpm
         with self.files.lock():
             vault = Vault(self.files, tpm)
-            if (settled := vault.settle()) is not None:
+            try:
+                settled = vault.settle()
+            except VaultError as error:
+                if must_settle:
+                    raise
+                settled = error.message
+            if settled is not None:
                 self.terminal.say(f"aemseal: {settled}")
-                self.__dict__.pop("state", None)
+            self.__dict__.pop("state", None)
             yield vault
 
     @property

@@ -15,12 +15,14 @@ import getpass
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TextIO
 
+from aemseal.formats.slot import MAX_PARTS, PART_SIZE
 from aemseal.words.errors import AemsealError, UsageError
 
-SECRET_LIMIT = 4096
+SECRET_LIMIT = MAX_PARTS * PART_SIZE
+"""Bytes; what a slot file holds."""
 
 
 def printable(text: str) -> str:
@@ -34,9 +36,9 @@ class Terminal:
 
     environment: Mapping[str, str]
     as_json: bool = False
-    stdin: TextIO = sys.stdin
-    stdout: TextIO = sys.stdout
-    stderr: TextIO = sys.stderr
+    stdin: TextIO = field(default_factory=lambda: sys.stdin)
+    stdout: TextIO = field(default_factory=lambda: sys.stdout)
+    stderr: TextIO = field(default_factory=lambda: sys.stderr)
 
     def result(self, report: dict[str, Any], lines: list[str]) -> None:
         """Print a result: the report as JSON, or its lines."""
@@ -71,14 +73,27 @@ class Terminal:
         A final line end is not part of it. UsageError when it is empty or too long.
         """
         if self.stdin.isatty():
-            secret = getpass.getpass(prompt, stream=self.stderr).encode()
+            secret = self._ask(prompt)
         else:
-            secret = self.stdin.buffer.read(SECRET_LIMIT + 1).removesuffix(b"\n")
+            secret = self.stdin.buffer.read(SECRET_LIMIT + 2).removesuffix(b"\n")
         if not secret:
             raise UsageError("the secret is empty", "type or pipe in a text you know")
         if len(secret) > SECRET_LIMIT:
-            raise UsageError(f"the secret has over {SECRET_LIMIT} bytes")
+            raise UsageError(
+                f"the secret has over {SECRET_LIMIT} bytes", "a line or two will do"
+            )
         return secret
+
+    def _ask(self, prompt: str) -> bytes:
+        try:
+            return getpass.getpass(prompt, stream=self.stderr).encode()
+        except EOFError:
+            return b""
+        except UnicodeError:
+            raise UsageError(
+                "the secret is no text in this terminal's encoding",
+                "type other characters, or pipe it in",
+            ) from None
 
     def _coloured(self, text: str, code: str, stream: TextIO | None = None) -> str:
         stream = stream or self.stderr

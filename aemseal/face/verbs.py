@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,7 +14,7 @@ from aemseal.flows.hash_file import FileHash, hash_acm, hash_luks, hash_mle, has
 from aemseal.flows.moves import ACCEPTED, STAGED, cancel
 from aemseal.flows.record import record
 from aemseal.flows.reseal import NextBoot, confirm_running, next_boot, reseal
-from aemseal.flows.state import STATE_FILE
+from aemseal.flows.state import STATE_FILE, VaultState
 from aemseal.flows.status import (
     NOT_ACCEPTED,
     explain_running,
@@ -21,8 +22,14 @@ from aemseal.flows.status import (
     read_running,
     status,
 )
-from aemseal.flows.survey import Survey, read_log, survey, touch_everything
-from aemseal.formats.event_log import parse_event_log
+from aemseal.flows.survey import (
+    Survey,
+    parse_named_log,
+    read_launch,
+    refuse_unpredicted,
+    survey,
+    touch_everything,
+)
 from aemseal.measure.explain import Verdict
 from aemseal.measure.log_report import log_report
 from aemseal.measure.plan import Plan
@@ -32,7 +39,6 @@ from aemseal.words.digest import HashAlgorithm, PcrSelection
 from aemseal.words.errors import (
     EXIT_DONE,
     EXIT_RESEAL_NEEDED,
-    AemsealError,
     EvidenceError,
     NotAcceptedError,
     PredictionError,
@@ -40,6 +46,7 @@ from aemseal.words.errors import (
 )
 from aemseal.words.events import EventLog
 from aemseal.world.recording import RecordedHost
+from aemseal.world.rooted import shown, unreadable
 
 LOG_LIMIT = 64 << 20
 
@@ -48,12 +55,11 @@ def verb_log(run: Run) -> int:
     """Show the event log; without a FILE, held against the TPM."""
     if run.arguments.file is not None:
         data = _read_named(run.arguments.file, LOG_LIMIT)
-        log = parse_event_log(data)
+        log = parse_named_log(run.arguments.file, data)
         _show_log(run, log, run.arguments.file, "replayed, held against no TPM", {})
         return EXIT_DONE
-    where, log = read_log(run.host)
     asked = run.asked or PcrSelection(HashAlgorithm.SHA256, (17,))
-    live = run.host.pcrs(asked.algorithm)
+    where, log, live = read_launch(run.host, asked.algorithm)
     verified = verify(log, live, asked)
     pcrs = ", ".join(map(str, sorted(verified.bank.values)))
     told = f"replays to the TPM's {asked.algorithm} PCR {pcrs}"
@@ -114,8 +120,10 @@ def verb_hash(run: Run) -> int:
 def verb_predict(run: Run) -> int:
     """Predict the next boot; a refusal is shown and exits 4."""
     look = survey(run.host, run.asked, run.state)
-    prediction = look.predict(run.arguments.entry, hook=look.hook is not None)
     now, selection = look.running_bank, look.selection
+    prediction = refuse_unpredicted(
+        look.predict(run.arguments.entry, hook=look.hook is not None), selection
+    )
     report = predict_report(prediction, selection, {selection.algorithm: now})
     lines = render.prediction_lines(
         prediction, selection, now, look.changes(prediction)
@@ -312,8 +320,9 @@ def verb_explain(run: Run) -> int:
 
 def verb_status(run: Run) -> int:
     """Say what is sealed, what this boot is, and what to do next."""
+    trouble = run.settle()
     if run.state is None:
-        found = nothing_enrolled()
+        found = replace(nothing_enrolled(), problem=trouble)
     else:
         found, state = status(
             run.host,
@@ -321,19 +330,29 @@ def verb_status(run: Run) -> int:
             run.count_now,
             check=run.arguments.check,
             entry=run.arguments.entry,
+            trouble=trouble,
         )
-        if run.arguments.check and not run.is_recorded:
-            with run.files.lock():
-                run.files.write(STATE_FILE, state.to_bytes())
+        if state is not run.state and not run.is_recorded:
+            _keep_check(run, state)
     run.terminal.result(render.status_report(found), render.status_lines(found))
+    if found.problem is not None:
+        return found.problem.exit_code
     return EXIT_RESEAL_NEEDED if found.next_boot == NOT_ACCEPTED else EXIT_DONE
+
+
+def _keep_check(run: Run, looked: VaultState) -> None:
+    """Keep what a check found, unless a move was made meanwhile."""
+    with run.files.lock():
+        data = run.files.read(STATE_FILE)
+        if data is not None and VaultState.parse(data) == run.state:
+            run.files.write(STATE_FILE, looked.to_bytes())
 
 
 def verb_remove(run: Run) -> int:
     """Take the vault down."""
     from aemseal.flows.enrol import remove  # loads the TPM's library
 
-    with run.vault() as vault:
+    with run.vault(must_settle=False) as vault:
         left = remove(vault)
     run.terminal.result(
         {"schema": "aemseal.remove/1", "left": left},
@@ -360,9 +379,9 @@ def _open_named(name: str) -> BinaryIO:
     try:
         return Path(name).open("rb")
     except FileNotFoundError:
-        raise UsageError(f"{name} does not exist") from None
-    except OSError as error:
-        raise AemsealError(f"{name}: {error.strerror}") from None
+        raise UsageError(f"{shown(name)} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise unreadable(name, error, EvidenceError) from None
 
 
 def _read_named(name: str, limit: int) -> bytes:
@@ -370,7 +389,7 @@ def _read_named(name: str, limit: int) -> bytes:
         try:
             data = stream.read(limit + 1)
         except OSError as error:
-            raise AemsealError(f"{name}: {error.strerror}") from None
+            raise unreadable(name, error, EvidenceError) from None
     if len(data) > limit:
         raise EvidenceError(f"{name} has over {limit >> 20} MiB: no event log")
     return data

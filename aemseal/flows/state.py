@@ -14,7 +14,7 @@ from typing import Any
 from aemseal.formats.text_lines import is_name
 from aemseal.measure.baseline import Baseline
 from aemseal.words.digest import PcrSelection
-from aemseal.words.errors import AemsealError, VaultError
+from aemseal.words.errors import AemsealError, EvidenceError, VaultError
 from aemseal.world.config import Medium
 from aemseal.world.storage_key import StorageKey
 from aemseal.world.store import STATE_FOLDER
@@ -22,6 +22,12 @@ from aemseal.world.store import STATE_FOLDER
 STATE_FILE = f"{STATE_FOLDER}/state.json"
 RETIRED_KEPT = 32
 """How many retired boots are remembered by name; the TPM refuses older ones too."""
+
+DAMAGE = (
+    *(ValueError, KeyError, TypeError, OverflowError, RecursionError),
+    AemsealError,
+)
+"""What reading JSON of another shape than ours may raise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +127,9 @@ class VaultState:
     def from_dict(cls, fields: dict[str, Any]) -> VaultState:
         """Read the JSON object; KeyError, TypeError or ValueError when it is none."""
         if fields["format"] != 1:
-            raise ValueError(f"format {fields['format']}")
+            raise EvidenceError(
+                f"its format is {fields['format']}, and this aemseal reads format 1"
+            )
         storage, checked = fields["storage"], fields["checked"]
         return cls(
             generation=int(fields["generation"]),
@@ -155,11 +163,23 @@ class VaultState:
         """Read state.json; VaultError when it is damaged."""
         try:
             return cls.from_dict(json.loads(data))
-        except (ValueError, KeyError, TypeError, AemsealError) as error:
+        except DAMAGE as error:
             raise VaultError(
-                f"{STATE_FILE} is damaged ({error})",
-                "take it from a backup of the encrypted root, or enrol anew",
+                f"{STATE_FILE} is damaged: {_complaint(error)}",
+                "take it from a backup of the encrypted root; or move it away, and "
+                "enrol anew",
             ) from None
+
+
+def _complaint(error: Exception) -> str:
+    """Say what is wrong with state.json in words that are not Python's."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"no JSON in line {error.lineno}"
+    if isinstance(error, KeyError):
+        return f"{error.args[0]} is missing"
+    if isinstance(error, AemsealError):
+        return error.message
+    return "a value is not what it should be"
 
 
 def _boots(listed: list[dict[str, Any]]) -> tuple[SealedBoot, ...]:

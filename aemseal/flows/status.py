@@ -9,7 +9,12 @@ from dataclasses import dataclass, replace
 from aemseal.flows.moves import ACCEPTED, STAGED, UNKNOWN, standing
 from aemseal.flows.reseal import next_boot
 from aemseal.flows.state import NextBootCheck, SealedBoot, VaultState
-from aemseal.flows.survey import read_hook_record, read_log
+from aemseal.flows.survey import (
+    no_hook,
+    read_hook_record,
+    read_launch,
+    require_hook,
+)
 from aemseal.formats.hook_files import HookRecord
 from aemseal.formats.tpm_policy import policy_pcr
 from aemseal.measure.explain import (
@@ -21,13 +26,13 @@ from aemseal.measure.explain import (
     tpm_changed,
     unmeasured,
 )
-from aemseal.measure.luks import LUKS_PCR, require_luks
+from aemseal.measure.luks import LUKS_PCR
 from aemseal.measure.replay import VerifiedLog, verify
 from aemseal.words.digest import Digest, PcrBank
 from aemseal.words.errors import (
     AemsealError,
-    EvidenceError,
     TpmChangedError,
+    TpmError,
     UnmeasuredError,
 )
 from aemseal.world.host import Host
@@ -61,14 +66,15 @@ class RunningBoot:
 def read_running(host: Host, state: VaultState) -> RunningBoot:
     """Verify what was measured, without a look at any boot file.
 
-    UnmeasuredError when there was no dynamic launch.
+    UnmeasuredError when there was no dynamic launch, SelectionError when PCR 13 holds
+    what no record of the hook tells.
     """
-    live = host.pcrs(state.selection.algorithm)
-    _, log = read_log(host)
+    _, log, live = read_launch(host, state.selection.algorithm)
     verified = verify(log, live, state.selection)
     hook = read_hook_record(host)
-    if hook is not None:
-        require_luks(hook.luks, live, hook.cap)
+    require_hook(hook, live)
+    if hook is None and not live.value(LUKS_PCR).is_blank:
+        raise no_hook(live)
     return RunningBoot(verified, live, hook)
 
 
@@ -124,6 +130,7 @@ class Status:
     next_step: str
     shut: bool = False
     problem: AemsealError | None = None
+    stale: tuple[str, ...] = ()
 
 
 def nothing_enrolled() -> Status:
@@ -138,34 +145,40 @@ def status(
     *,
     check: bool = False,
     entry: str | None = None,
+    trouble: AemsealError | None = None,
 ) -> tuple[Status, VaultState]:
     """Return the status, and the state with what a check found.
 
-    Without `check` the next boot is as last recorded. `count_now` is None for a
-    recording, where no TPM can be asked.
+    Without `check` the next boot is as last recorded; a check that could not be made
+    leaves that record alone. `count_now` is None for a recording, where no TPM can be
+    asked. `trouble` is a problem met before, and comes first.
     """
     this_boot, problem = _this_boot(host, state)
-    shut = False
+    problem = trouble or problem
+    shut, following = False, state.checked
     if count_now is not None:
         try:
             shut = count_now(state) != state.count
         except TpmChangedError as error:
             shut, problem = True, error
+        except TpmError as error:
+            problem = error
     if check:
         found, why = _check(host, state, entry)
         problem = problem or why
-        state = replace(state, checked=NextBootCheck(found, host.now()))
-    checked = state.checked
-    following = checked.result if checked else UNKNOWN
+        following = NextBootCheck(found, host.now())
+        if why is None:
+            state = replace(state, checked=following)
     result = Status(
         accepted=state.accepted,
         staged=state.staged,
         this_boot=this_boot,
-        next_boot=NOT_ACCEPTED if shut else following,
-        checked=checked.time if checked else None,
+        next_boot=NOT_ACCEPTED if shut else following.result if following else UNKNOWN,
+        checked=following.time if following else None,
         next_step="",
         shut=shut,
         problem=problem,
+        stale=state.stale,
     )
     return replace(result, next_step=_next_step(result)), state
 
@@ -187,7 +200,7 @@ def _check(
 ) -> tuple[str, AemsealError | None]:
     try:
         following = next_boot(host, state, entry=entry)
-    except EvidenceError as error:
+    except AemsealError as error:
         return UNKNOWN, error
     if following.boot is None:
         return UNKNOWN, following.problem
@@ -201,10 +214,12 @@ def _next_step(status: Status) -> str:
         return _STEP_TPM
     if status.this_boot in (UNMEASURED, "retired"):
         return _STEP_EXPLAIN
-    if status.this_boot == UNKNOWN:
-        return _STEP_FIRST_BOOT if not status.accepted else _STEP_EXPLAIN
     if status.shut:
         return _STEP_SHUT
+    if status.problem is not None:
+        return _STEP_PROBLEM
+    if status.this_boot == UNKNOWN:
+        return _STEP_FIRST_BOOT if not status.accepted else _STEP_EXPLAIN
     if status.this_boot == STAGED:
         return _STEP_CONFIRM
     return {
@@ -221,6 +236,7 @@ _STEP_FIRST_BOOT = (
 )
 _STEP_TPM = "the TPM changed; see why: aemseal explain"
 _STEP_EXPLAIN = "this boot is not an accepted one; see why: aemseal explain"
+_STEP_PROBLEM = "put right what the problem says, then look again: aemseal status"
 _STEP_SHUT = (
     "the vault is shut: somebody counted the TPM's counter on, or this disk is an "
     "older copy; if you know which, take it down and enrol anew: aemseal remove"

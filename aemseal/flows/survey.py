@@ -8,7 +8,7 @@ and the digest that is planned, shown and sealed to is that of this one read.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from aemseal.flows.state import SealedBoot, VaultState
 from aemseal.formats.event_log import parse_event_log
@@ -18,11 +18,11 @@ from aemseal.formats.tpm_policy import policy_pcr
 from aemseal.measure.baseline import Baseline
 from aemseal.measure.boot_entry import BootEntry, Role, boot_entry_from, wanted
 from aemseal.measure.calibrate import Calibration, Candidate, calibrate
-from aemseal.measure.claims import Calibrated, Measurement, Prediction
+from aemseal.measure.claims import Calibrated, Measurement, Prediction, Refusal
 from aemseal.measure.luks import LUKS_PCR, require_luks
 from aemseal.measure.plan import Plan, plan
 from aemseal.measure.predict import predict
-from aemseal.measure.replay import VerifiedLog, verify
+from aemseal.measure.replay import VerifiedLog, require_launch, verify
 from aemseal.measure.stack import identify
 from aemseal.words.digest import (
     Digest,
@@ -30,13 +30,22 @@ from aemseal.words.digest import (
     PcrBank,
     PcrSelection,
 )
-from aemseal.words.errors import AemsealError, BootFileError, SelectionError
+from aemseal.words.errors import (
+    AemsealError,
+    BootFileError,
+    FormatError,
+    GrubError,
+    ReplayError,
+    SelectionError,
+)
 from aemseal.words.events import EventLog
 from aemseal.words.wanted import FileFacts, Wanted
-from aemseal.world.host import Host
+from aemseal.world.host import HOOK_RECORD, Host
 
 _DEFAULT_PCRS = {"legacy": {17, 18, 19}, "da": {17, 18}}
 """What a selection holds besides PCR 13 (docs of the command line, --pcrs)."""
+
+_WHOLE_LOG = "each boot writes its log anew: reboot, and look again"
 
 
 @dataclass(frozen=True)
@@ -63,10 +72,7 @@ class Survey:
         for pcr in self.selection.pcrs:
             if pcr == LUKS_PCR:
                 if self.hook is None:
-                    raise SelectionError(
-                        f"nothing measured the LUKS headers into PCR {LUKS_PCR}",
-                        "this boot did not run aemseal's hook",
-                    )
+                    raise no_hook(self.live)
                 values[pcr] = self.hook.measured
             else:
                 values[pcr] = self.live.value(pcr)
@@ -116,7 +122,28 @@ class Survey:
 def read_log(host: Host) -> tuple[str, EventLog]:
     """Find and parse the launch's event log; returns where it was found, too."""
     where, data = host.event_log()
-    return where, parse_event_log(data)
+    return where, parse_named_log(where, data)
+
+
+def parse_named_log(where: str, data: bytes) -> EventLog:
+    """Parse an event log; the FormatError of a bad one names the file."""
+    try:
+        return parse_event_log(data)
+    except FormatError as error:
+        raise FormatError(
+            f"{where}: {error.what}", error.offset, error.hint or _WHOLE_LOG
+        ) from None
+
+
+def read_launch(host: Host, algorithm: HashAlgorithm) -> tuple[str, EventLog, PcrBank]:
+    """Read the launch's log, where it was found, and the live PCRs.
+
+    UnmeasuredError where there was no launch: then no log is missed.
+    """
+    live = host.pcrs(algorithm)
+    require_launch(live)
+    where, log = read_log(host)
+    return where, log, live
 
 
 def survey(
@@ -138,17 +165,15 @@ def survey_against(
 
     `wish` is the selection to verify; None takes the machine's own (--pcrs).
     """
-    _, log = read_log(host)
-    hook = read_hook_record(host)
     algorithm = wish.algorithm if wish else HashAlgorithm.SHA256
-    live = host.pcrs(algorithm)
+    _, log, live = read_launch(host, algorithm)
+    hook = read_hook_record(host)
     if wish is None:
         probe = verify(log, live, PcrSelection(algorithm, (17,)))
         pcrs = _DEFAULT_PCRS[identify(probe).pcr_map.name]
         pcrs |= {LUKS_PCR} if hook is not None else set()
         wish = PcrSelection.of(algorithm, pcrs)
-    if hook is not None:
-        require_luks(hook.luks, live, hook.cap)
+    require_hook(hook, live)
     verified = verify(log, live, wish)
     menu = read_menu(host)
     facts: dict[Wanted, FileFacts] = {}
@@ -157,15 +182,68 @@ def survey_against(
 
 
 def read_menu(host: Host) -> GrubMenu:
-    """Evaluate the host's grub.cfg."""
-    _, config = host.grub_config()
-    return evaluate(config, host.grub_env(), _GrubFiles(host))
+    """Evaluate the host's grub.cfg; a GrubError's hint says which file that is."""
+    where, config = host.grub_config()
+    try:
+        return evaluate(config, host.grub_env(), _GrubFiles(host))
+    except GrubError as error:
+        hint = f"it is {where}: repair it, or write it anew with grub-mkconfig"
+        raise GrubError(error.message, error.hint or hint) from None
+
+
+def require_hook(hook: HookRecord | None, live: PcrBank) -> None:
+    """Hold the hook's record against PCR 13; ReplayError when it is of another boot."""
+    if hook is None:
+        return
+    if hook.algorithm is not live.algorithm:
+        raise ReplayError(
+            f"{HOOK_RECORD} tells of the {hook.algorithm} bank, not of "
+            f"{live.algorithm}",
+            "reboot with the initramfs that enrol built",
+        )
+    require_luks(hook.luks, live, hook.cap)
+
+
+def no_hook(live: PcrBank) -> SelectionError:
+    """Return the error where PCR 13 is needed and no record of the hook tells it."""
+    hint = "reboot with the initramfs that has the hook"
+    if live.value(LUKS_PCR).is_blank:
+        return SelectionError(
+            f"aemseal's hook did not run in this boot: nothing is in PCR {LUKS_PCR}",
+            hint,
+        )
+    return SelectionError(
+        f"{HOOK_RECORD} is missing: it says what is in PCR {LUKS_PCR}", hint
+    )
+
+
+def refuse_unpredicted(prediction: Prediction, selection: PcrSelection) -> Prediction:
+    """Add a refusal for every selected PCR that no predicted measurement extends."""
+    told = {each.pcr for each in prediction.measurements}
+    told |= {each.pcr for each in prediction.refusals}
+    refused = tuple(
+        Refusal(
+            pcr,
+            "aemseal's hook, which measures into it, did not run in this boot"
+            if pcr == LUKS_PCR
+            else "nothing that can be predicted extends it",
+        )
+        for pcr in selection.pcrs
+        if pcr not in told
+    )
+    return replace(prediction, refusals=(*prediction.refusals, *refused))
 
 
 def read_hook_record(host: Host) -> HookRecord | None:
     """Read what the hook left in this boot, None where it did not run."""
     data = host.hook_record()
-    return None if data is None else HookRecord.parse(data)
+    if data is None:
+        return None
+    try:
+        return HookRecord.parse(data, HOOK_RECORD)
+    except FormatError as error:
+        hint = "the hook writes it at each boot: reboot, and look again"
+        raise FormatError(error.what, error.offset, hint) from None
 
 
 def look_where_possible(

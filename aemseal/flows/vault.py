@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from aemseal.flows.state import STATE_FILE, SealedBoot, VaultState
+from aemseal.flows.state import DAMAGE, STATE_FILE, SealedBoot, VaultState
 from aemseal.formats.slot import (
     VAULT_FILE,
     Acceptance,
@@ -90,8 +90,11 @@ class Journal:
                 state=VaultState.from_dict(fields["state"]),
                 enrolling=bool(fields["enrolling"]),
             )
-        except (ValueError, KeyError, TypeError):
-            raise VaultError(f"{JOURNAL_FILE} is damaged") from None
+        except DAMAGE:
+            raise VaultError(
+                f"{JOURNAL_FILE} is damaged: what was cut short is not known",
+                "take the vault down with: aemseal remove; and enrol anew",
+            ) from None
 
 
 class Vault:

@@ -150,7 +150,7 @@ def verify(log: EventLog, live: PcrBank, selection: PcrSelection) -> VerifiedLog
     """
     if live.algorithm is not selection.algorithm:
         raise ValueError(f"live PCRs of {live.algorithm} for the selection {selection}")
-    _require_launch(live)
+    require_launch(live)
     selected = [pcr for pcr in selection.pcrs if pcr in DYNAMIC_PCRS]
     replayed = replay(log, live)
     _require_bank(log, replayed, selection.algorithm, selected)
@@ -172,7 +172,8 @@ def verify(log: EventLog, live: PcrBank, selection: PcrSelection) -> VerifiedLog
     )
 
 
-def _require_launch(live: PcrBank) -> None:
+def require_launch(live: PcrBank) -> None:
+    """Raise UnmeasuredError where PCR 17 is all FF or all 00; asked without a log."""
     value = live.value(LAUNCH_PCR)
     if value.is_blank:
         raise UnmeasuredError(

@@ -71,6 +71,11 @@ class FormatError(EvidenceError):
         super().__init__(f"{what} at offset {offset}", hint)
         self.offset = offset
 
+    @property
+    def what(self) -> str:
+        """The message without its offset."""
+        return self.message.removesuffix(f" at offset {self.offset}")
+
 
 class LogError(EvidenceError):
     """There is no event log, or it belongs to another kind of machine."""

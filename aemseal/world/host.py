@@ -213,10 +213,11 @@ class LiveHost:
     def _open(self, path: str) -> BinaryIO:
         file = self._files.open(path, BootFileError)
         if file is None:
-            raise BootFileError(
-                f"{shown(path)} does not exist",
-                "the boot entry names it: is /boot mounted, the update complete?",
-            )
+            if path.startswith("/dev/"):
+                hint = "the boot entry names this disk: is it there, and unlocked?"
+            else:
+                hint = "the boot entry names it: is /boot mounted, the update complete?"
+            raise BootFileError(f"{_places_of(path)} does not exist", hint)
         return file
 
     def hook_record(self) -> bytes | None:
@@ -231,6 +232,13 @@ class LiveHost:
     def now(self) -> str:
         """Ask the clock."""
         return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _places_of(path: str) -> str:
+    """Name where a file was looked for; GRUB's path may lie below /boot (resolve)."""
+    if path.startswith(("/boot/", "/dev/")):
+        return shown(path)
+    return f"/boot{shown(path)} (or {shown(path)})"
 
 
 def _listed(places: Iterable[str]) -> str:
