@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,6 +88,37 @@ class PowerCut(Seam):
         if number == self.at:
             self.off = True
             raise PowerCutError(f"after {what}")
+
+
+class Watching(PowerCut):
+    """Takes a fingerprint of everything durable before and after every effect."""
+
+    def __init__(self, fingerprint: Callable[[], bytes]) -> None:
+        super().__init__()
+        self.fingerprint = fingerprint
+        self.points: list[tuple[int, bool, bytes]] = []
+
+    @contextmanager
+    def step(self, what: str) -> Iterator[None]:
+        number = len(self.steps)
+        self.points.append((number, False, self.fingerprint()))
+        with super().step(what):
+            yield
+        self.points.append((number, True, self.fingerprint()))
+
+    def cuts(self) -> list[tuple[int, bool]]:
+        """Where to cut so that every durable state on the way is met once.
+
+        A state that a cut leaves is what is on the disk and in the TPM's memory: two
+        cuts with nothing durable between them leave the same one.
+        """
+        found, last = [], b""
+        for number, after, fingerprint in self.points:
+            if fingerprint != last:
+                assert after or not found, f"an effect before {self.steps[number]}"
+                found.append((number, after))
+            last = fingerprint
+        return found
 
 
 @dataclass(frozen=True)
@@ -382,6 +413,14 @@ class World:
         shutil.copy(kept / _TPM_STATE, self._chip_state)
         self.seen.clear()
         self.look()
+
+    def fingerprint(self) -> bytes:
+        """Return a hash of all files and of what the TPM keeps without power."""
+        running = hashlib.sha256(self._chip_state.read_bytes())
+        for each in sorted(self.root.rglob("*")):
+            running.update(repr((str(each), each.stat().st_mode)).encode())
+            running.update(each.read_bytes() if each.is_file() else b"")
+        return running.digest()
 
     # --- the vault ---
 
