@@ -112,7 +112,8 @@ class Watching(PowerCut):
         A state that a cut leaves is what is on the disk and in the TPM's memory: two
         cuts with nothing durable between them leave the same one.
         """
-        found, last = [], b""
+        found: list[tuple[int, bool]] = []
+        last = b""
         for number, after, fingerprint in self.points:
             if fingerprint != last:
                 assert after or not found, f"an effect before {self.steps[number]}"
@@ -451,8 +452,9 @@ class World:
         for medium in (INTERNAL, STICK):
             folder = self.root / medium.path.lstrip("/")
             for each in folder.iterdir() if folder.is_dir() else ():
-                path = f"{medium.path}/{each.name}"
-                self.seen.setdefault(path, set()).add(each.read_bytes())
+                if each.is_file():
+                    path = f"{medium.path}/{each.name}"
+                    self.seen.setdefault(path, set()).add(each.read_bytes())
 
     def file(self, name: str, medium: Medium = INTERNAL) -> Path:
         return self.root / medium.path.lstrip("/") / name

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -443,7 +444,7 @@ def test_nothing_is_renamed_or_removed_without_a_sync_right_behind(
     """So no effect is lasting before one that it comes after."""
     for move in (staging(OLD, NEW), cancelling(OLD)):
         steps = watched(world, move).steps
-        for step, following in zip(steps, steps[1:], strict=False):
+        for step, following in itertools.pairwise(steps):
             verb, _, path = step.partition(" ")
             if verb in ("rename", "remove"):
                 assert following == f"sync {path}"
