@@ -43,7 +43,7 @@ drivemap dump efiemu_loadcore efiemu_prepare efiemu_unload eval
 extract_entries_configfile extract_entries_source extract_legacy_entries_configfile
 extract_legacy_entries_source extract_syslinux_entries_configfile
 extract_syslinux_entries_source fakebios fix_video functional_test gdbstub
-gdbstub_break gdbstub_stop gettext gptsync hdparm hwmatch inb inl inw keymap
+gdbstub_break gdbstub_stop gettext gptsync hdparm inb inl inw keymap
 legacy_check_password legacy_configfile legacy_password legacy_source loadbios
 lscoreboot macppcbless mactelbless nativedisk net_add_addr net_add_dns net_add_route
 net_bootp net_bootp6 net_del_addr net_del_dns net_del_route net_dhcp
@@ -198,6 +198,7 @@ _SEARCH = (
     Option("no-floppy", "n"),
     Option("efidisk-only"),
     Option("root-dev-only", "r"),
+    Option("cryptodisk-only"),
     Option("hint", "h", Takes.VALUE),
     *(
         Option(f"hint-{platform}", takes=Takes.VALUE)
@@ -281,6 +282,19 @@ def _read(call: Call) -> Status:
     return None
 
 
+def _count_up_or_down(call: Call) -> Status:
+    """`increment` and `decrement VARIABLE`, of Red Hat's and Qubes' builds."""
+    for name in call.arguments[:1]:
+        _set_answer(call, name)
+    return None
+
+
+def _hwmatch(call: Call) -> Status:
+    """`hwmatch FILE CLASS`, of Debian's build: sets $match."""
+    _set_answer(call, "match")
+    return None
+
+
 def _set_answer(call: Call, name: str) -> None:
     reason = f"what {call.name!r} answers at {call.place}"
     call.machine.set(call.place, name, call.machine.unknowns.value(reason))
@@ -304,9 +318,12 @@ COMMANDS: dict[str, Command] = {
     **LOADERS,
     "break": _break,
     "continue": _break,
+    "decrement": _count_up_or_down,
     "echo": _true,
     "export": _export,
     "false": _false,
+    "hwmatch": _hwmatch,
+    "increment": _count_up_or_down,
     "insmod": _insmod,
     "menuentry": _menuentry,
     "probe": _probe,

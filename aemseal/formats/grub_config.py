@@ -5,31 +5,24 @@ Pure: the two files come as bytes, others through `GrubWorld`. Whatever GRUB fin
 out only while it runs (a device that `search` finds, a key held down) stays unknown,
 and GrubError names the line where the entry to boot would depend on it. `fallback`
 and `timeout` are not looked at: the boot is taken to work and nobody to choose.
-
-Source: GRUB 2.06, grub-core/normal/menu.c. Red Hat's and Qubes' builds look entries
-up by another function (their "Fix menu entry selection based on ID and title") and
-hand all variables to submenus; where that could change the entry, it is refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from aemseal.formats.grub_commands import COMMANDS, HARMLESS, test_command
 from aemseal.formats.grub_files import WorldFiles, variables_of
 from aemseal.formats.grub_loaders import MULTIBOOT, TRENCHBOOT
 from aemseal.formats.grub_machine import BootedError, Machine, MenuError
+from aemseal.formats.grub_menu import Menu, Node
 from aemseal.formats.grub_parser import parse
-from aemseal.formats.grub_state import GrubLoad, GrubWorld, Item, State
-from aemseal.formats.grub_words import SPACES, is_unknown, number, raw, readable
+from aemseal.formats.grub_state import GrubLoad, GrubWorld
+from aemseal.formats.grub_words import raw
 from aemseal.words.errors import GrubError
 
 __all__ = ["GrubEntry", "GrubLoad", "GrubMenu", "GrubWorld", "evaluate"]
-
-MAX_SUBMENUS = 16
-"""How deep submenus may nest."""
 
 _FEATURES = """
 chainloader_bpb ntldr platform_search_hint default_font_path all_video_module
@@ -61,7 +54,7 @@ class GrubEntry:
     id: str
     submenus: tuple[str, ...]
     line: int
-    _node: _Node = field(repr=False, compare=False)
+    _node: Node = field(repr=False, compare=False)
 
     @property
     def path(self) -> str:
@@ -97,169 +90,10 @@ def _why_unmeasured(loads: Sequence[GrubLoad]) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What running an entry leads to: loads, or another menu."""
-
-    loads: tuple[GrubLoad, ...]
-    menu: _Menu | None
-
-
-class _Node:
-    """An entry in the state of the menu that shows it; run once, when asked."""
-
-    def __init__(self, item: Item, menu: _Menu) -> None:
-        self.item = item
-        self.menu = menu
-
-    @cached_property
-    def outcome(self) -> _Outcome:
-        """Run the entry as grub_menu_execute_entry does."""
-        machine, item, before = self.menu.machine, self.item, self.menu.state
-        machine.count(item.place, before.weight)
-        state = before.opened(machine.unknowns) if item.submenu else before.copy()
-        state.variables["chosen"] = self._chosen(before)
-        state.exported.add("chosen")
-        defaults = self._set_default(state)
-        state.parameters, state.in_function = item.arguments, False
-        machine.state = state
-        try:
-            machine.run(item.body)
-        except MenuError as shown:
-            return _Outcome((), self._menu_of(shown.state, ()))
-        except BootedError:
-            return _Outcome(tuple(machine.state.loads), None)
-        if not item.submenu:
-            return _Outcome(tuple(machine.state.loads), None)
-        return _Outcome((), self._menu_of(machine.state, defaults))
-
-    def _menu_of(self, state: State, defaults: tuple[str, ...]) -> _Menu:
-        """Return the menu this entry shows; `defaults` unless the script set one."""
-        if not state.items:
-            raise self.item.place.refuse("the submenu is empty")
-        menu = self.menu
-        path = (*menu.path, self.item)
-        if len(path) > MAX_SUBMENUS:
-            raise self.item.place.refuse(f"over {MAX_SUBMENUS} nested menus")
-        return _Menu(menu.machine, state, path, defaults)
-
-    def _chosen(self, before: State) -> str:
-        escaped = self.item.ident.replace(">", ">>")
-        outer = before.variables.get("chosen")
-        return escaped if outer is None else f"{outer}>{escaped}"
-
-    def _set_default(self, state: State) -> tuple[str, ...]:
-        """Leave in $default what is meant for the menu inside; return its readings.
-
-        That is what follows the first ">". Without one GRUB unsets $default, and Red
-        Hat's build leaves the whole one.
-        """
-        readings: list[str] = []
-        for outer in self.menu.readings:
-            if rest := _after_path(outer):
-                readings.append(rest)
-            else:
-                readings += ["", outer]
-        only, *others = dict.fromkeys(readings)
-        unknown = self.menu.machine.unknowns.value("$default inside of a submenu")
-        state.variables["default"] = unknown if others else only
-        return (only, *others)
-
-
-def _after_path(default: str) -> str:
-    """Return what follows the first single ">"; "" where there is none."""
-    _, _, rest = default.replace(">>", "\0\0").partition(">")
-    return default[len(default) - len(rest) :]
-
-
-class _Menu:
-    """Entries with the state that the script which made them left."""
-
-    def __init__(
-        self,
-        machine: Machine,
-        state: State,
-        path: tuple[Item, ...] = (),
-        defaults: tuple[str, ...] = (),
-    ) -> None:
-        self.machine = machine
-        self.state = state
-        self.path = path
-        self._defaults = defaults
-        self.nodes = [_Node(item, self) for item in state.items]
-
-    @property
-    def readings(self) -> tuple[str, ...]:
-        """The values $default can have here, several where builds of GRUB differ."""
-        default = self.state.variables.get("default", "")
-        return self._defaults if self._defaults and is_unknown(default) else (default,)
-
-    def default(self) -> _Node:
-        """Return the entry that boots when nobody chooses (run_menu)."""
-        found = {self._entry_number(reading) for reading in self.readings}
-        if len(found) > 1:
-            raise self.path[-1].place.refuse(
-                "which entry of this submenu boots depends on the build of GRUB",
-                "set GRUB_DEFAULT to the whole path, for example 1>0",
-            )
-        return self.nodes[found.pop()]
-
-    def _entry_number(self, default: str) -> int:
-        """Return the index of the entry that $default means (get_entry_number)."""
-        if is_unknown(default):
-            reason = self.machine.unknowns.reason(default)
-            raise GrubError(f"the default entry depends on {reason}")
-        by_number = number(default)
-        by_name = self._named(default)
-        if by_number is not None:
-            self._require_plain_number(default, by_number, by_name)
-        found = by_name if by_number is None else by_number
-        return found if found is not None and found < len(self.nodes) else 0
-
-    def _named(self, default: str) -> int | None:
-        """Return the first entry of this title or id.
-
-        GRUB 2.06 asks entry by entry, Red Hat's build all ids and then all titles.
-        """
-        titles = [self._is_named(node.item.title, default) for node in self.nodes]
-        idents = [self._is_named(node.item.ident, default) for node in self.nodes]
-        either = [any(pair) for pair in zip(titles, idents, strict=True)]
-        if True not in either:
-            return None
-        first = either.index(True)
-        if True in idents and idents.index(True) != first:
-            raise GrubError(
-                f"default entry {readable(default)!r} is one entry's title and "
-                "another's id"
-            )
-        return first
-
-    def _is_named(self, name: str, default: str) -> bool:
-        if is_unknown(name):
-            reason = self.machine.unknowns.reason(name)
-            raise GrubError(f"an entry's title depends on {reason}")
-        escaped = name.replace(">", ">>")
-        after = default[len(escaped) :]
-        follows = after == "" or (after[0] == ">" and after[:2] != ">>")
-        return default.startswith(escaped) and follows
-
-    def _require_plain_number(
-        self, default: str, by_number: int, by_name: int | None
-    ) -> None:
-        """Refuse a default that begins with a number and is or could be a title."""
-        after = default.lstrip(SPACES).lstrip("0123456789abcdefABCDEFx")
-        plain = after.lstrip(SPACES) == "" or after.startswith(">")
-        if by_name not in (None, by_number) or not plain:
-            raise GrubError(
-                f"whether the default entry {readable(default)!r} is a number or a "
-                "title depends on the build of GRUB"
-            )
-
-
-@dataclass(frozen=True, slots=True)
 class GrubMenu:
     """The menu of one configuration; see `evaluate`."""
 
-    _menu: _Menu
+    _menu: Menu
 
     @property
     def entries(self) -> tuple[GrubEntry, ...]:
@@ -318,7 +152,7 @@ class GrubMenu:
         return f"measured are: {', '.join(titles)}"
 
 
-def _leaves(menu: _Menu) -> Iterator[_Node]:
+def _leaves(menu: Menu) -> Iterator[Node]:
     for node in menu.nodes:
         if not node.item.submenu:
             yield node
@@ -331,7 +165,7 @@ def _leaves(menu: _Menu) -> Iterator[_Node]:
             yield from _leaves(inner)
 
 
-def _entry(node: _Node) -> GrubEntry:
+def _entry(node: Node) -> GrubEntry:
     shown, item = node.menu.machine.unknowns.shown, node.item
     submenus = tuple(shown(each.title) for each in node.menu.path)
     return GrubEntry(
@@ -378,7 +212,7 @@ def evaluate(
         )
     if not state.items:
         raise GrubError("grub.cfg has no menu entry")
-    return GrubMenu(_Menu(machine, state))
+    return GrubMenu(Menu(machine, state))
 
 
 def _machine(

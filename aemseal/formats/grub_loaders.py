@@ -141,6 +141,8 @@ def _boot(call: Call) -> Status:
 
 def _leave(call: Call) -> Status:
     """GRUB ends: nothing that was loaded is started."""
+    if call.name == "fwsetup" and call.arguments == ("--is-supported",):
+        return None
     call.machine.state.loads = []
     raise BootedError(call.place)
 

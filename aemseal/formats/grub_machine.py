@@ -38,8 +38,8 @@ MAX_STEPS = 100_000
 MAX_DEPTH = 80
 """Nested commands and function calls."""
 
-MAX_TEXT = 1 << 24
-"""Characters of all arguments of one evaluation."""
+MAX_TEXT = 1 << 22
+"""Characters of all arguments of one evaluation, each argument counted as 8 more."""
 
 Status = int | None
 """A command's error number, 0 for success, None for unknown."""
@@ -92,6 +92,11 @@ class Machine:
         self._steps = 0
         self._depth = 0
         self._text = 0
+
+    def begin(self, state: State) -> None:
+        """Work on this state from now on, outside of any command."""
+        self.state = state
+        self._depth = 0
 
     def run(self, body: Body) -> Status:
         """Run statements one after another (grub_script_execute_cmdlist)."""
@@ -251,7 +256,7 @@ class Machine:
 
     def _expand(self, words: Sequence[Word], place: Place) -> Arguments:
         arguments = expand(words, place, self._lookup, self.unknowns)
-        self._text += sum(map(len, arguments.values))
+        self._text += sum(map(len, arguments.values)) + 8 * len(arguments.values)
         if self._text > MAX_TEXT:
             raise place.refuse(f"more than {MAX_TEXT} characters of arguments")
         return arguments

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from aemseal.formats.grub_lexer import Kind, Lexer, Part, Place, Token
 
-MAX_TOKENS = 200_000
+MAX_TOKENS = 100_000
 MAX_NESTING = 40
 
 

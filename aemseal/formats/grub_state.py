@@ -49,7 +49,10 @@ class GrubLoad:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A menu entry or submenu as `menuentry` leaves it."""
+    """A menu entry or submenu as `menuentry` leaves it.
+
+    It is not `certain` when a condition that is unknown decides whether it is there.
+    """
 
     title: str
     ident: str
@@ -57,6 +60,7 @@ class Item:
     body: Body
     submenu: bool
     place: Place
+    certain: bool = True
 
 
 @dataclass(slots=True)
@@ -109,22 +113,30 @@ class State:
         return inside
 
     def joined(self, other: State, unknown: Callable[[str], str]) -> State | None:
-        """Return what holds after either; None when more than variables differ.
+        """Return what holds after either; None when they differ in what is loaded.
 
-        `unknown` makes the value of a variable that the two disagree about.
+        `unknown` makes the value of a variable that the two disagree about. Of the
+        menus one may go on where the other ends.
         """
-        if (self.grubenv is None) != (other.grubenv is None):
+        shorter, longer = sorted((self.items, other.items), key=len)
+        if longer[: len(shorter)] != shorter or (self.grubenv is None) != (
+            other.grubenv is None
+        ):
             return None
         result = self.copy()
         result.variables = _joined(self.variables, other.variables, unknown)
         if self.grubenv is not None and other.grubenv is not None:
             result.grubenv = _joined(self.grubenv, other.grubenv, unknown)
+        result.items = shorter + [
+            replace(item, certain=False) for item in longer[len(shorter) :]
+        ]
         result.exported &= other.exported
         result.modules &= other.modules
         rest = replace(
             other,
             variables=result.variables,
             grubenv=result.grubenv,
+            items=result.items,
             exported=result.exported,
             modules=result.modules,
         )

@@ -178,11 +178,11 @@ def split(value: str) -> list[str]:
     return [piece for piece in value.split(" ") if piece]
 
 
-def number(text: str) -> int | None:
+def leading_number(text: str) -> tuple[int | None, str]:
     """Read the number a text begins with, as grub_strtoul with base 0 does.
 
-    None when it begins with none: GRUB takes 0 then and complains. Numbers that no
-    GRUB can hold come back as 2**64 or more.
+    Returns it and what follows; None when there is none: GRUB takes 0 then and
+    complains. Numbers that no GRUB can hold come back as 2**64.
     """
     text = text.lstrip(SPACES)
     base, digits = 10, "0123456789"
@@ -190,7 +190,13 @@ def number(text: str) -> int | None:
         base, digits, text = 16, "0123456789abcdefABCDEF", text[2:]
     elif text[:1] == "0" and text[1:2] and text[1] in "01234567":
         base, digits = 8, "01234567"
-    found = text[: len(text) - len(text.lstrip(digits))]
+    rest = text.lstrip(digits)
+    found = text[: len(text) - len(rest)]
     if len(found) > _LONGEST_NUMBER:
-        return 1 << 64
-    return int(found, base) if found else None
+        return 1 << 64, rest
+    return (int(found, base) if found else None), rest
+
+
+def number(text: str) -> int | None:
+    """Return the number a text begins with (`leading_number`)."""
+    return leading_number(text)[0]

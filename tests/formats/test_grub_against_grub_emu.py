@@ -249,8 +249,8 @@ class TestScripts:
         note(config)
         refusal, ours = our_loads(boots(config))
         if refusal:
-            event("refused as a pattern")
-            assert "may replace the pattern" in refusal
+            event("refused as a pattern, or endless in GRUB")
+            assert re.search(r"may replace the pattern|more than \d+ comm", refusal)
             return
         shown = grub_emu(tmp_path_factory.getbasetemp(), PRELUDE + config)
         note(shown)
@@ -348,7 +348,7 @@ class TestMenus:
         refusal, ours = our_loads(boots(config))
         if refusal:
             event("refused, for builds differ")
-            assert re.search("depends on the build|another's id", refusal)
+            assert re.search("depends on the build|the id of another", refusal)
             return
         shown = grub_emu(tmp_path_factory.getbasetemp(), PRELUDE + config)
         note(shown)
