@@ -13,18 +13,20 @@ from typing import TYPE_CHECKING
 
 from aemseal.face.terminal import Terminal
 from aemseal.flows.state import STATE_FILE, VaultState
+from aemseal.flows.status import CutShortError, cut_short
 from aemseal.words.digest import HashAlgorithm, PcrBank, PcrSelection
-from aemseal.words.errors import AemsealError, TpmError, UsageError, VaultError
+from aemseal.words.errors import LockoutError, TpmError, UsageError, VaultError
 from aemseal.world.config import Config, load_config
 from aemseal.world.host import Host, LiveHost
 from aemseal.world.recording import RecordedHost
-from aemseal.world.store import Files
+from aemseal.world.store import STATE_FOLDER, Files
 
 if TYPE_CHECKING:
     from aemseal.flows.vault import Vault
     from aemseal.world.tpm import Tpm
 
 DEFAULT_TCTI = "device:/dev/tpmrm0"
+LOCKOUT_FILE = f"{STATE_FOLDER}/lockout.auth"
 
 
 @dataclass
@@ -110,19 +112,18 @@ class Run:
             )
         return self.state
 
-    def settle(self) -> AemsealError | None:
-        """Settle a move that was cut short, if there is one; say what prevents it."""
+    @property
+    def unsettled(self) -> VaultError | None:
+        """A move that was cut short and is not settled yet, as a problem."""
         if self.is_recorded:
             return None
-        from aemseal.flows.vault import JOURNAL_FILE
+        from aemseal.flows.vault import JOURNAL_FILE, Journal
 
+        data = self.files.read(JOURNAL_FILE)
         try:
-            if self.files.read(JOURNAL_FILE) is not None:
-                with self.vault():
-                    pass
-        except AemsealError as error:
-            return error
-        return None
+            return None if data is None else cut_short(Journal.parse(data).move)
+        except VaultError as error:
+            return CutShortError(error.message, error.hint)
 
     @contextmanager
     def vault(self, *, must_settle: bool = True) -> Iterator[Vault]:
@@ -149,6 +150,16 @@ class Run:
                 self.terminal.say(f"aemseal: {settled}")
             self.__dict__.pop("state", None)
             yield vault
+
+    @property
+    def lockout(self) -> LockoutError | None:
+        """The problem of a TPM in lockout; moves work in it all the same."""
+        if self.is_recorded or not self.tpm.permanent().in_lockout:
+            return None
+        return LockoutError(
+            "the TPM is in dictionary attack lockout",
+            f"somebody guessed at it; wait, or reset it with {LOCKOUT_FILE}",
+        )
 
     @property
     def count_now(self) -> Callable[[VaultState], int] | None:

@@ -6,9 +6,10 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from aemseal.face import render
+from aemseal.face.named_file import open_named, read_named
 from aemseal.face.run import Run
 from aemseal.flows.hash_file import FileHash, hash_acm, hash_luks, hash_mle, hash_module
 from aemseal.flows.moves import ACCEPTED, STAGED, cancel
@@ -17,6 +18,7 @@ from aemseal.flows.reseal import NextBoot, confirm_running, next_boot, reseal
 from aemseal.flows.state import STATE_FILE, VaultState
 from aemseal.flows.status import (
     NOT_ACCEPTED,
+    CountNow,
     explain_running,
     nothing_enrolled,
     read_running,
@@ -42,19 +44,17 @@ from aemseal.words.errors import (
     EvidenceError,
     NotAcceptedError,
     PredictionError,
+    TpmChangedError,
     UsageError,
 )
 from aemseal.words.events import EventLog
 from aemseal.world.recording import RecordedHost
-from aemseal.world.rooted import shown, unreadable
-
-LOG_LIMIT = 64 << 20
 
 
 def verb_log(run: Run) -> int:
     """Show the event log; without a FILE, held against the TPM."""
     if run.arguments.file is not None:
-        data = _read_named(run.arguments.file, LOG_LIMIT)
+        data = read_named(run.arguments.file)
         log = parse_named_log(run.arguments.file, data)
         _show_log(run, log, run.arguments.file, "replayed, held against no TPM", {})
         return EXIT_DONE
@@ -100,7 +100,7 @@ def verb_hash(run: Run) -> int:
     arguments = run.arguments
     cmdline = os.fsencode(arguments.cmdline) if "cmdline" in arguments else b""
     path = str(Path(arguments.file).absolute())
-    with _open_named(arguments.file) as stream:
+    with open_named(arguments.file) as stream:
         found: FileHash
         if arguments.kind == "mle":
             found = hash_mle(stream, path, cmdline)
@@ -147,6 +147,7 @@ def verb_plan(run: Run) -> int:
 def verb_reseal(run: Run) -> int:
     """Stage the predicted boot beside the accepted one."""
     with run.vault() as vault:
+        vault.require_open(run.require_state())
         following = _next_boot(run)
         _require_known_names(following.plan, run.arguments.accept)
         for line in _plan_words(following):
@@ -260,6 +261,7 @@ def verb_cancel(run: Run) -> int:
     """Take a staged boot back."""
     with run.vault() as vault:
         state = run.require_state()
+        vault.require_open(state)
         if not state.staged:
             run.terminal.result(
                 {"schema": "aemseal.cancel/1", "cancelled": []},
@@ -282,6 +284,7 @@ def verb_confirm(run: Run) -> int:
     """Hold this boot against the prediction; commit it, retire the one before."""
     with run.vault() as vault:
         state = run.require_state()
+        vault.require_open(state)
         try:
             done = confirm_running(vault, state, run.host)
         except NotAcceptedError as error:
@@ -309,7 +312,7 @@ def verb_confirm(run: Run) -> int:
 def verb_explain(run: Run) -> int:
     """Say why this boot was not accepted; 6 unless it was."""
     state = run.require_state()
-    explanation = explain_running(run.host, state, run.count_now)
+    explanation = explain_running(run.host, state, _telling(run, run.count_now))
     run.terminal.result(
         dict(explain_report(explanation)), render.explanation_lines(explanation)
     )
@@ -318,11 +321,26 @@ def verb_explain(run: Run) -> int:
     return NotAcceptedError.exit_code
 
 
+def _telling(run: Run, count_now: CountNow | None) -> CountNow | None:
+    """Have a changed TPM told by name, besides the advice."""
+    if count_now is None:
+        return None
+
+    def count(state: VaultState) -> int:
+        try:
+            return count_now(state)
+        except TpmChangedError as error:
+            run.terminal.say(f"aemseal: {error.message}")
+            raise
+
+    return count
+
+
 def verb_status(run: Run) -> int:
     """Say what is sealed, what this boot is, and what to do next."""
-    trouble = run.settle()
+    trouble = run.unsettled
     if run.state is None:
-        found = replace(nothing_enrolled(), problem=trouble)
+        found = nothing_enrolled(trouble)
     else:
         found, state = status(
             run.host,
@@ -334,6 +352,8 @@ def verb_status(run: Run) -> int:
         )
         if state is not run.state and not run.is_recorded:
             _keep_check(run, state)
+        if found.problem is None:
+            found = replace(found, problem=run.lockout)
     run.terminal.result(render.status_report(found), render.status_lines(found))
     if found.problem is not None:
         return found.problem.exit_code
@@ -373,23 +393,3 @@ def verb_record(run: Run) -> int:
         [f"wrote {folder / name}" for name in names],
     )
     return EXIT_DONE
-
-
-def _open_named(name: str) -> BinaryIO:
-    try:
-        return Path(name).open("rb")
-    except FileNotFoundError:
-        raise UsageError(f"{shown(name)} does not exist") from None
-    except (OSError, ValueError) as error:
-        raise unreadable(name, error, EvidenceError) from None
-
-
-def _read_named(name: str, limit: int) -> bytes:
-    with _open_named(name) as stream:
-        try:
-            data = stream.read(limit + 1)
-        except OSError as error:
-            raise unreadable(name, error, EvidenceError) from None
-    if len(data) > limit:
-        raise EvidenceError(f"{name} has over {limit >> 20} MiB: no event log")
-    return data

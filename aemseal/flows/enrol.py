@@ -214,7 +214,7 @@ def remove(vault: Vault) -> list[str]:
     left = ["the TPM's owner and lockout authorisation, kept in " + STATE_FOLDER]
     try:
         vault.undefine_counter(state)
-    except TpmChangedError as error:
+    except (TpmChangedError, VaultError) as error:
         left.append(f"nothing could be removed from the TPM: {error.message}")
     vault.remove_media_files(state)
     for path in (key_file(state.generation), STATE_FILE, JOURNAL_FILE):

@@ -34,6 +34,7 @@ from aemseal.words.errors import (
     TpmChangedError,
     TpmError,
     UnmeasuredError,
+    VaultError,
 )
 from aemseal.world.host import Host
 
@@ -133,9 +134,30 @@ class Status:
     stale: tuple[str, ...] = ()
 
 
-def nothing_enrolled() -> Status:
+class CutShortError(VaultError):
+    """A move was cut short and is not settled yet; the hint says how to settle it."""
+
+
+def cut_short(move: str) -> CutShortError:
+    """Return the problem of a move ("stage", "confirm", ...) that was cut short."""
+    return CutShortError(
+        f"{move} was cut short before its end", f"finish it with: {_SETTLED_BY[move]}"
+    )
+
+
+_SETTLED_BY = {
+    "enrol": "aemseal enrol text",
+    "stage": "aemseal reseal",
+    "confirm": "aemseal confirm",
+    "cancel": "aemseal cancel",
+    "undo": "aemseal reseal",
+}
+
+
+def nothing_enrolled(trouble: AemsealError | None = None) -> Status:
     """Return the status of a machine without a vault."""
-    return Status((), (), UNKNOWN, UNKNOWN, None, _STEP_ENROL)
+    step = (trouble and trouble.hint) or _STEP_ENROL
+    return Status((), (), UNKNOWN, UNKNOWN, None, step, problem=trouble)
 
 
 def status(
@@ -151,14 +173,15 @@ def status(
 
     Without `check` the next boot is as last recorded; a check that could not be made
     leaves that record alone. `count_now` is None for a recording, where no TPM can be
-    asked. `trouble` is a problem met before, and comes first.
+    asked. `trouble` is a move that was cut short: it comes first, since until it is
+    settled the counter and the state need not agree.
     """
     this_boot, problem = _this_boot(host, state)
     problem = trouble or problem
     shut, following = False, state.checked
     if count_now is not None:
         try:
-            shut = count_now(state) != state.count
+            shut = count_now(state) != state.count and trouble is None
         except TpmChangedError as error:
             shut, problem = True, error
         except TpmError as error:
@@ -167,13 +190,13 @@ def status(
         found, why = _check(host, state, entry)
         problem = problem or why
         following = NextBootCheck(found, host.now())
-        if why is None:
+        if problem is None:
             state = replace(state, checked=following)
     result = Status(
         accepted=state.accepted,
         staged=state.staged,
         this_boot=this_boot,
-        next_boot=NOT_ACCEPTED if shut else following.result if following else UNKNOWN,
+        next_boot=_next_word(shut, trouble, following),
         checked=following.time if following else None,
         next_step="",
         shut=shut,
@@ -181,6 +204,14 @@ def status(
         stale=state.stale,
     )
     return replace(result, next_step=_next_step(result)), state
+
+
+def _next_word(
+    shut: bool, trouble: AemsealError | None, following: NextBootCheck | None
+) -> str:
+    if shut:
+        return NOT_ACCEPTED
+    return UNKNOWN if trouble or following is None else following.result
 
 
 def _this_boot(host: Host, state: VaultState) -> tuple[str, AemsealError | None]:
@@ -212,6 +243,8 @@ def _next_step(status: Status) -> str:
     """Choose the one thing to do next."""
     if isinstance(status.problem, TpmChangedError):
         return _STEP_TPM
+    if isinstance(status.problem, CutShortError):
+        return status.problem.hint or _STEP_PROBLEM
     if status.this_boot in (UNMEASURED, "retired"):
         return _STEP_EXPLAIN
     if status.shut:

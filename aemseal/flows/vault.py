@@ -45,6 +45,10 @@ JOURNAL_FILE = f"{STATE_FOLDER}/journal.json"
 OWNER_FILE = f"{STATE_FOLDER}/owner.auth"
 LOCKOUT_FILE = f"{STATE_FOLDER}/lockout.auth"
 _ACCEPTANCE_PREFIX = "acceptance."
+_FROM_BACKUP = (
+    "take it from a backup of the encrypted root; or take the vault down with: "
+    "aemseal remove; and enrol anew"
+)
 
 
 def key_file(generation: int) -> str:
@@ -181,6 +185,14 @@ class Vault:
             )
         self._finish(journal)
 
+    def require_open(self, state: VaultState) -> None:
+        """Raise TpmChangedError or VaultError unless the TPM is as we left it.
+
+        Asked also before a move is called unnecessary: a vault whose counter or key
+        is gone accepts no boot at all.
+        """
+        self._require_open(state, self.count_now(state))
+
     def _require_open(self, state: VaultState, count: int) -> None:
         """Refuse to sign once the counter is not where our last move left it.
 
@@ -281,7 +293,10 @@ class Vault:
         """Open a session salted to the pinned key, the owner's value at hand."""
         owner = self.files.read(OWNER_FILE)
         if owner is None:
-            raise VaultError(f"{OWNER_FILE} is missing: the TPM's owner is not us")
+            raise VaultError(
+                f"{OWNER_FILE} is missing: the TPM takes no move without it",
+                _FROM_BACKUP,
+            )
         salt_key = self.storage.pinned(state.storage)
         self.tpm.set_auth(Hierarchy.OWNER, owner)
         return self.tpm.session(salt_key)
@@ -290,9 +305,15 @@ class Vault:
         data = self.files.read(key_file(generation))
         if data is None:
             raise VaultError(
-                f"{key_file(generation)} is missing: nothing can be signed"
+                f"{key_file(generation)} is missing: nothing can be signed",
+                _FROM_BACKUP,
             )
-        return SigningKey.load(data)
+        try:
+            return SigningKey.load(data)
+        except VaultError as error:
+            raise VaultError(
+                f"{key_file(generation)}: {error.message}", _FROM_BACKUP
+            ) from None
 
 
 def branches_of(state: VaultState) -> tuple[SealedBoot, ...]:

@@ -8,9 +8,12 @@ import sys
 from collections.abc import Sequence
 
 from aemseal.words.errors import AemsealError
+from aemseal.world.rooted import why
 
 TIME_LIMIT = 1800
 """Seconds; an initramfs takes a minute or two on a slow machine."""
+
+_AGAIN = "put it right (its words are above, its place is /etc/aemseal.yaml), try again"
 
 
 def run_program(arguments: Sequence[str]) -> None:
@@ -28,8 +31,10 @@ def run_program(arguments: Sequence[str]) -> None:
             check=False,
         )
     except OSError as error:
-        raise AemsealError(f"{name} cannot be run: {error.strerror}") from None
+        raise AemsealError(f"{name} cannot be run: {why(error)}", _AGAIN) from None
     except subprocess.TimeoutExpired:
-        raise AemsealError(f"{name} did not end within {TIME_LIMIT} seconds") from None
+        raise AemsealError(
+            f"{name} did not end within {TIME_LIMIT} seconds", _AGAIN
+        ) from None
     if done.returncode != 0:
-        raise AemsealError(f"{name} failed with exit code {done.returncode}")
+        raise AemsealError(f"{name} failed with exit code {done.returncode}", _AGAIN)

@@ -67,7 +67,10 @@ class TpmRefusedError(TpmError):
     """The TPM answered with an error; `code` is TPM_RC without the layer."""
 
     def __init__(self, command: str, code: int) -> None:
-        super().__init__(f"the TPM refused {command} with 0x{code:x}")
+        super().__init__(
+            f"the TPM refused {command} with 0x{code:x}",
+            f"what that means tells: tpm2_rc_decode 0x{code:x}",
+        )
         self.code = code
 
     @property
