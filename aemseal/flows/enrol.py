@@ -129,7 +129,7 @@ def _provide(
 
 
 def _set_auth(vault: Vault, hierarchy: Hierarchy, path: str, session: Any) -> None:
-    value = vault.files.read(path) or random_auth()
+    value = random_auth()
     vault.files.write(path, value)
     vault.tpm.change_auth(hierarchy, value, session)
 
