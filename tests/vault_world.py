@@ -290,12 +290,12 @@ class Unsealer:
     def take(self, item: Any, session: Any) -> bytes:
         return bytes(self._do("unseal", item_handle=item, session1=session))
 
-    def secret(self) -> bytes:
+    def secret(self, parent: int = 0x81000001) -> bytes:
         """Unseal every part; RefusedError when the TPM says no."""
         secret = b""
         for part in range(len(self.vault.secrets[0].parts)):
             session = self.satisfied()
-            secret += self.take(self.load(part), session)
+            secret += self.take(self.load(part, parent), session)
             for handle in self.handles:
                 self.esapi.flush_context(flush_handle=handle)
             self.handles.clear()
@@ -461,7 +461,7 @@ class World:
 
     # --- the secret ---
 
-    def unseal(self, medium: Medium = INTERNAL) -> bytes:
+    def unseal(self, medium: Medium = INTERNAL, parent: int = 0x81000001) -> bytes:
         """Do what the hook does, on whatever runs now."""
         vault = VaultFile.parse(self.file(VAULT_FILE, medium).read_bytes())
         with connected(self.chip.tcti) as esapi:
@@ -470,7 +470,7 @@ class World:
                 raise NoAcceptanceError(path.name)
             acceptance = Acceptance.parse(path.read_bytes())
             with Unsealer(esapi, vault, acceptance) as unsealer:
-                return unsealer.secret()
+                return unsealer.secret(parent)
 
     def opens(self, boot: Boot, medium: Medium = INTERNAL) -> bool:
         """Whether the hook gets the secret when this boots."""
@@ -516,9 +516,11 @@ def enrol(
     *accepted: Boot,
     secret: bytes = SECRET,
     media: tuple[Medium, ...] = (INTERNAL,),
+    staged: tuple[Boot, ...] = (),
+    foreign_owner: bytes | None = None,
 ) -> VaultState:
     """Enrol from nothing, as the command does."""
-    key = own_the_tpm(vault, None)
+    key = own_the_tpm(vault, foreign_owner)
     write_hook_files(vault, key, SELECTION)
     state = VaultState(
         generation=1,
@@ -528,8 +530,9 @@ def enrol(
         count=0,
         media=media,
         secrets=(),
-        baseline=accepted[0].sealed.boot,
+        baseline=OLD.sealed.boot,
         accepted=tuple(boot.sealed for boot in accepted),
+        staged=tuple(boot.sealed for boot in staged),
     )
     return seal(vault, state, Secret("text", "text", secret))
 
