@@ -15,7 +15,7 @@ from aemseal.formats.event_log import parse_event_log
 from aemseal.formats.grub_config import GrubMenu, evaluate
 from aemseal.formats.hook_files import HookRecord
 from aemseal.formats.tpm_policy import policy_pcr
-from aemseal.measure.baseline import Baseline
+from aemseal.measure.baseline import MOST_MEASUREMENTS, Baseline
 from aemseal.measure.boot_entry import BootEntry, Role, boot_entry_from, wanted
 from aemseal.measure.calibrate import Calibration, Candidate, calibrate
 from aemseal.measure.claims import Calibrated, Measurement, Prediction, Refusal
@@ -154,8 +154,19 @@ def survey(
     `asked` is the user's selection. What is sealed already decides: another selection
     than the vault's is refused (SelectionError).
     """
-    baseline = None if state is None else state.baseline
+    baseline = None if state is None else _known_files(state)
     return survey_against(host, baseline, _selection_wish(asked, state))
+
+
+def _known_files(state: VaultState) -> Baseline:
+    """Return the last verified boot, and the files of those that may run since.
+
+    A staged boot whose files the next update overwrote, before it was confirmed, is
+    explained by what was known of them when it was staged: the log decides.
+    """
+    boots = [each.boot for each in (*state.staged, *state.accepted)]
+    kept = [each for boot in (state.baseline, *boots) for each in boot.measurements]
+    return replace(state.baseline, measurements=tuple(kept[:MOST_MEASUREMENTS]))
 
 
 def survey_against(
