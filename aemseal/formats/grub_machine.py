@@ -288,7 +288,7 @@ class Machine:
             values = values[1:]
         if not values:
             return BAD_ARGUMENT
-        self.require_known(node.place, values[0])
+        self.require_known(node.place, values[0].partition("=")[0])
         call = Call(self, values[0], values[1:], node.block, node.place)
         if call.name not in self._harmless:
             self._no_pattern(arguments, node.place)

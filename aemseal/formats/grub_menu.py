@@ -65,7 +65,7 @@ class Node:
         try:
             machine.run(item.body)
         except MenuError as shown:
-            return Outcome((), self._menu_of(shown.state, ()))
+            return Outcome((), self._menu_of(shown.state, ("", *defaults)))
         except BootedError:
             return Outcome(tuple(machine.state.loads), None)
         if not item.submenu:

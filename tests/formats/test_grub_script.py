@@ -289,7 +289,8 @@ DOUBLED = b"a=xxxx\n" + b'a="$a$a"\n' * 10
 
 
 WORDS_OF_SOUP = """
-if then fi for a in do done while true { } ; menuentry x $a ' f function multiboot /tboot
+if then fi for a in do done while true { } ; menuentry x $a ' f function multiboot
+/tboot
 module = [ ] submenu break source configfile save_env load_env search --set a=1 shift
 """
 SOUP = [*WORDS_OF_SOUP.split(), "\n", "\n", "\n"]
