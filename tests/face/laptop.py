@@ -96,7 +96,9 @@ def _text(file: Any) -> str:
 @contextmanager
 def _streams(stdin: Any, stdout: Any, stderr: Any) -> Iterator[None]:
     before = sys.stdin, sys.stdout, sys.stderr
-    made = [io.TextIOWrapper(each, encoding="utf-8") for each in (stdin, stdout, stderr)]
+    made = [
+        io.TextIOWrapper(each, encoding="utf-8") for each in (stdin, stdout, stderr)
+    ]
     sys.stdin, sys.stdout, sys.stderr = made
     try:
         yield
@@ -223,6 +225,20 @@ class Prepared:
         (machine.tpm.socket_path.parent / _TPM_STATE).write_bytes(self.tpm_state)
         machine.tpm._banks_allocated = True  # the copied memory says which
         return Laptop(machine)
+
+
+@contextmanager
+def changed(laptop: Laptop, inside: str, content: bytes | None) -> Iterator[Path]:
+    """Give a file other content for a while, None for none; then it is as it was."""
+    path = laptop.path(inside)
+    aside = path.with_name(path.name + ".aside")
+    path.rename(aside)
+    try:
+        if content is not None:
+            path.write_bytes(content)
+        yield path
+    finally:
+        aside.replace(path)
 
 
 def _copy_tree(source: Path, target: Path) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 from conftest import MODELS, MakeLaptop
-from laptop import SECRET, Laptop
+from laptop import SECRET, Laptop, changed
 from tpm_sim.cache import Cache
 from tpm_sim.machines import TBOOT_DA, MachineModel
 
@@ -94,28 +94,15 @@ def test_the_life_of_a_vault(own: MakeLaptop, model: MachineModel) -> None:
 
 def test_the_dry_run_of_a_reseal_writes_nothing(lent: Laptop) -> None:
     before = lent.kept()
-    kernel = lent.path("/boot/vmlinuz")
-    with kept_aside(lent, "/boot/vmlinuz"):
-        kernel.write_bytes(b"another kernel")
-        changed = lent.kept()
+    with changed(lent, "/boot/vmlinuz", b"another kernel"):
+        meanwhile = lent.kept()
         dry = lent.aemseal("reseal", "--dry-run", "--json")
-        assert lent.kept() == changed
+        assert lent.kept() == meanwhile
         assert dry.code == 0
         assert (dry.report["staged"], dry.report["next_boot"]) == (None, "unknown")
         assert [each["name"] for each in dry.report["plan"]["changes"]] == ["kernel"]
         assert "would stage: " in lent.aemseal("reseal", "--dry-run").out
     assert lent.kept() == before
-
-
-@contextmanager
-def kept_aside(laptop: Laptop, inside: str) -> Iterator[None]:
-    path = laptop.path(inside)
-    aside = path.with_name(path.name + ".aside")
-    path.rename(aside)
-    try:
-        yield
-    finally:
-        aside.replace(path)
 
 
 def test_new_only_leaves_the_old_boot_out_at_once(own: MakeLaptop) -> None:
