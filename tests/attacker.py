@@ -46,7 +46,7 @@ class Attacker:
     def __post_init__(self) -> None:
         self.esapi.tr_set_auth(esys_handle=ESYS_TR.OWNER, auth_value=self.owner)
 
-    def do(self, name: str, **arguments: object) -> Any:
+    def do(self, name: str, /, **arguments: object) -> Any:
         """Send a command; RefusedError when the TPM says no."""
         try:
             return getattr(self.esapi, name)(**arguments)

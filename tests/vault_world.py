@@ -196,7 +196,8 @@ class Unsealer:
                 continue
         self.handles.clear()
 
-    def _do(self, name: str, **arguments: object) -> Any:
+    def do(self, name: str, /, **arguments: object) -> Any:
+        """Send a command; RefusedError when the TPM says no."""
         try:
             return getattr(self.esapi, name)(**arguments)
         except TSS2_Exception as error:
@@ -207,7 +208,7 @@ class Unsealer:
         return handle
 
     def session(self) -> Any:
-        handle = self._do(
+        handle = self.do(
             "start_auth_session",
             tpm_key=ESYS_TR.NONE,
             bind=ESYS_TR.NONE,
@@ -221,17 +222,17 @@ class Unsealer:
         return self._kept(handle)
 
     def policy_pcr(self, session: Any) -> None:
-        self._do(
+        self.do(
             "policy_pcr", policy_session=session, pcr_digest=b"", pcrs=self.selection
         )
 
     def policy_or(self, session: Any, branches: list[bytes] | None = None) -> None:
         digests = branches or [each.policy for each in self.acceptance.branches]
-        self._do("policy_or", policy_session=session, p_hash_list=digest_list(digests))
+        self.do("policy_or", policy_session=session, p_hash_list=digest_list(digests))
 
     def policy_nv(self, session: Any, operand: bytes | None = None) -> None:
-        index = self._do("tr_from_tpmpublic", handle=self.vault.counter)
-        self._do(
+        index = self.do("tr_from_tpmpublic", handle=self.vault.counter)
+        self.do(
             "policy_nv",
             auth_handle=index,
             nv_index=index,
@@ -244,7 +245,7 @@ class Unsealer:
     def policy_authorize(self, session: Any) -> None:
         area, _ = TPMT_PUBLIC.unmarshal(self.vault.key)
         key = self._kept(
-            self._do(
+            self.do(
                 "load_external",
                 in_public=TPM2B_PUBLIC(publicArea=area),
                 hierarchy=ESYS_TR.OWNER,
@@ -253,13 +254,13 @@ class Unsealer:
         name = bytes(self.esapi.tr_get_name(handle=key))
         approved, reference = self.acceptance.policy, self.vault.policy_ref
         signature, _ = TPMT_SIGNATURE.unmarshal(self.acceptance.signature)
-        ticket = self._do(
+        ticket = self.do(
             "verify_signature",
             key_handle=key,
             digest=TPM2B_DIGEST(hashlib.sha256(approved + reference).digest()),
             signature=signature,
         )
-        self._do(
+        self.do(
             "policy_authorize",
             policy_session=session,
             approved_policy=approved,
@@ -282,13 +283,13 @@ class Unsealer:
         sealed = self.vault.secrets[0].parts[part]
         public, _ = TPM2B_PUBLIC.unmarshal(sealed.public)
         private, _ = TPM2B_PRIVATE.unmarshal(sealed.private)
-        key = self._do("tr_from_tpmpublic", handle=parent)
+        key = self.do("tr_from_tpmpublic", handle=parent)
         return self._kept(
-            self._do("load", parent_handle=key, in_private=private, in_public=public)
+            self.do("load", parent_handle=key, in_private=private, in_public=public)
         )
 
     def take(self, item: Any, session: Any) -> bytes:
-        return bytes(self._do("unseal", item_handle=item, session1=session))
+        return bytes(self.do("unseal", item_handle=item, session1=session))
 
     def secret(self, parent: int = 0x81000001) -> bytes:
         """Unseal every part; RefusedError when the TPM says no."""
