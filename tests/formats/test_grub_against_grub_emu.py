@@ -25,7 +25,7 @@ from aemseal.words.errors import GrubError
 pytestmark = pytest.mark.sim
 
 PRELUDE = """
-function printed { for one_of_them in "$@"; do echo "@[$one_of_them]@"; done; }
+function printed { for one_of_them in "$@"; do echo "@[${one_of_them}Z"; done; }
 function multiboot2 { echo "@kernel"; printed "$@"; }
 function module2 { echo "@module"; printed "$@"; }
 """
@@ -67,10 +67,13 @@ def grub_emu(folder: Path, config: str, until: str = "never") -> str:
 
 
 def loads_in(shown: str) -> list[tuple[str, list[str]]]:
-    """Return the loads that PRELUDE's functions printed: command and arguments."""
+    """Return the loads that PRELUDE's functions printed: command and arguments.
+
+    No argument that is made here has a "Z" in it, or "@kernel".
+    """
     pieces = re.split(r"@(kernel|module)\n", shown)
     return [
-        (kind, re.findall(r"@\[(.*?)\]@", piece, re.DOTALL))
+        (kind, re.findall(r"@\[(.*?)Z", piece, re.DOTALL))
         for kind, piece in zip(pieces[1::2], pieces[2::2], strict=True)
     ]
 
@@ -232,7 +235,7 @@ module2 /end "$a" "$?"
 exit
 }}
 """
-    return script.replace("\n#", "\n")
+    return re.sub(r"\n#+", "\n", script)
 
 
 def boots(config: str) -> str:
@@ -292,7 +295,7 @@ class TestSyntax:
         second: str,
         tmp_path_factory: pytest.TempPathFactory,
     ) -> None:
-        config = shape.format(first, second).replace("\n#", "\n") + "\n"
+        config = re.sub(r"\n#+", "\n", shape.format(first, second)) + "\n"
         note(config)
         try:
             parse(config.encode())
@@ -315,6 +318,9 @@ DEFAULTS = st.one_of(
     ),
     st.sampled_from(["9", "-1", "x", "b>b", "a b>0", "c'd", "1 ", "a>a>a", "0>b"]),
 )
+OPTIONS = ["--class c", "--class=c", "--unrestricted", "--users ''", "--hotkey a"]
+NO_OPTIONS = ["-x", "--y", "-", "''", "'a  b'", 'a"\'"c', "$default", "-- --class"]
+MENU_WORDS = st.sampled_from([*OPTIONS, *NO_OPTIONS])
 
 
 @st.composite
@@ -330,8 +336,9 @@ def menus(draw: st.DrawFn) -> str:
         ident = draw(st.one_of(st.just(""), TITLES.map(lambda i: f'--id "{i}"')))
         if depth < 2 and draw(st.booleans()):
             return f"submenu '{title}' {ident} {{\n{entries(depth + 1)}}}\n"
-        kernel = f'multiboot2 /tboot.gz {next(count)} "$chosen"'
-        return f"menuentry {ident} '{title}' {{\n{kernel}\nexit\n}}\n"
+        kernel = f'multiboot2 /tboot.gz {next(count)} "$chosen" "$@"'
+        words = draw(st.lists(MENU_WORDS, max_size=3).map(" ".join))
+        return f"menuentry {ident} '{title}' {words} {{\n{kernel}\nexit\n}}\n"
 
     exported = draw(st.sampled_from(["", "export default\n"]))
     default = draw(DEFAULTS).replace("'", r"'\''")

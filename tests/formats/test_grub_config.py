@@ -222,6 +222,16 @@ menuentry c { TBOOT; } }
             with pytest.raises(GrubError, match=r"line 1: the command 'unheard_of'"):
                 menu.default_entry().loads  # noqa: B018 - a property that raises
 
+    def test_a_submenu_that_ends_grub_is_no_entry(self) -> None:
+        config = "submenu a { exit; }\nmenuentry b { true; }\n"
+        menu = evaluate(config.encode(), None)
+        assert [each.path for each in menu.entries] == ["b"]
+        assert menu.default_entry().loads == ()
+
+    def test_without_a_world_there_are_no_files(self) -> None:
+        config = b"if [ -e /x ]; then x=1; fi\nsource /x\nmenuentry a { true; }\n"
+        assert evaluate(config, None).default_entry().title == "a"
+
     def test_a_configuration_within_an_entry_is_no_submenu(self) -> None:
         world = World({"/x.cfg": f"menuentry y {{ {TBOOT}; }}\n".encode()})
         config = b"menuentry x { configfile /x.cfg; }\n"

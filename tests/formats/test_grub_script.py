@@ -204,6 +204,10 @@ class TestFunctions:
         assert arguments('$? "$x"', f"{before}\nf\ny=$?") == ("0", "")
         assert arguments("$y", f"{before}\nf\ny=$?") == ("3",)
 
+    def test_return_from_a_for_loop(self) -> None:
+        before = "function f { for a in 1 2; do x=$a; return 0; done; x=3; }\nf"
+        assert arguments("$x", before) == ("1",)
+
     def test_return_the_last_status_by_themselves(self) -> None:
         before = "function f { return; }\nfunction g { return x; y=$?; }\n"
         assert arguments("$x $y", f"{before}\nfalse\nf\nx=$?\ng") == ("1", "18")
