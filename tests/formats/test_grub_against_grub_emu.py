@@ -319,7 +319,7 @@ DEFAULTS = st.one_of(
     st.sampled_from(["9", "-1", "x", "b>b", "a b>0", "c'd", "1 ", "a>a>a", "0>b"]),
 )
 OPTIONS = ["--class c", "--class=c", "--unrestricted", "--users ''", "--hotkey a"]
-NO_OPTIONS = ["-x", "--y", "-", "''", "'a  b'", 'a"\'"c', "$default", "-- --class"]
+NO_OPTIONS = ["-x", "--y", "-", "''", "'a  b'", 'a"\'"c', "$1", "-- --class"]
 MENU_WORDS = st.sampled_from([*OPTIONS, *NO_OPTIONS])
 
 
