@@ -23,7 +23,6 @@ from typing import Any
 
 from hypothesis import strategies as st
 from tpm_sim.cache import Cache
-from tpm_sim.grub import write_environment
 
 TBOOT = "/tboot.gz"
 PATHS = (
@@ -40,7 +39,7 @@ _USUAL = PATHS[:3]
 # What GRUB's file layer makes of a file's bytes
 
 
-def _gzip(
+def gzipped(
     content: bytes,
     level: int = 6,
     name: bytes = b"",
@@ -84,7 +83,7 @@ def _packed(contents: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
     return st.one_of(
         contents,
         st.builds(
-            _gzip,
+            gzipped,
             contents,
             st.integers(0, 9),
             _header_texts,
@@ -185,15 +184,15 @@ images = st.one_of(
     _packed(st.just(MICROCODE)),
     st.just(b""),
     st.builds(_oddly_begun, _odd_beginnings, st.binary(max_size=40)),
-    _contents.map(_gzip).map(_gzip),
+    _contents.map(gzipped).map(gzipped),
 )
 """Files as they lie in /boot."""
 
 _typical_images: Mapping[str, st.SearchStrategy[bytes]] = {
-    "/xen.gz": _elf.map(_gzip),
+    "/xen.gz": _elf.map(gzipped),
     "/vmlinuz": _bz_image,
     "/initramfs.img": st.binary(max_size=64).map(
-        lambda tail: MICROCODE + _gzip(tail)
+        lambda tail: MICROCODE + gzipped(tail)
     ),
     "/ucode.bin": st.just(MICROCODE),
     "/sinit.bin": st.sampled_from(ACMS),
@@ -237,7 +236,7 @@ def another_tboot(build: int) -> bytes:
 tboots = st.builds(
     lambda build, pack: pack(another_tboot(build)),
     st.integers(0, 3),
-    st.sampled_from((bytes, _gzip, lambda plain: _gzip(plain, 1, b"tboot"))),
+    st.sampled_from((bytes, gzipped, lambda plain: gzipped(plain, 1, b"tboot"))),
 )
 
 
@@ -615,6 +614,3 @@ def stories(draw: st.DrawFn) -> tuple[Directory, Directory, Directory]:
     first = draw(_directories())
     second = draw(_updates(first))
     return first, second, draw(_updates(second))
-
-
-__all__ = ["Directory", "stories", "write_environment"]

@@ -10,17 +10,31 @@ boot, as an update does, and the next boot is predicted.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from boot_strategies import (
+    ACMS,
+    LCP_V1,
+    LCP_V2,
+    MICROCODE,
+    TBOOT,
     Directory,
+    Entry,
+    Menu,
+    Module,
+    another_tboot,
+    cut_tboot,
+    gzipped,
     stories,
+    whole_tboot,
 )
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from tpm_sim.cache import Cache
 from tpm_sim.grub import write_environment
+from tpm_sim.hashing import hash_mle
 from tpm_sim.machine import Machine
 from tpm_sim.machines import TBOOT_DA, TBOOT_LEGACY, MachineModel
 
@@ -28,6 +42,7 @@ from aemseal.flows.survey import Survey, survey_against
 from aemseal.measure.baseline import Baseline
 from aemseal.measure.claims import Calibrated, Prediction
 from aemseal.words.digest import Digest, HashAlgorithm, PcrBank, PcrSelection
+from aemseal.words.errors import GrubError, SelectionError
 from aemseal.world.host import LiveHost
 
 pytestmark = [
@@ -67,7 +82,7 @@ class Laptop:
         boot = self._machine.root / "boot"
         shutil.rmtree(boot, ignore_errors=True)
         (boot / "grub").mkdir(parents=True)
-        (boot / "grub/grub.cfg").write_text(directory.grub_cfg, encoding="utf-8")
+        self.write_grub_cfg(directory.grub_cfg)
         write_environment(boot / "grub/grubenv", directory.grubenv)
         for path, content in directory.used_files.items():
             (boot / path[1:]).write_bytes(content)
@@ -76,7 +91,7 @@ class Laptop:
         """Switch the machine off and on; return PCR 17 to 19 after the launch."""
         self._machine.power_off()
         launched = self._machine.boot().launch
-        assert launched.is_measured, "the launcher took the kernel for no tboot"
+        assert launched.is_measured, launched.entry
         return self.values()
 
     def values(self) -> dict[int, Digest]:
@@ -84,9 +99,16 @@ class Laptop:
         bank = self._machine.tpm.read_pcrs(SHA256)
         return {pcr: bank[pcr] for pcr in LAUNCHED if bank[pcr] != SHA256.zero()}
 
-    def survey(self, baseline: Baseline | None = None) -> Survey:
+    def write_grub_cfg(self, text: str) -> None:
+        """Replace grub.cfg alone."""
+        path = self._machine.root / "boot/grub/grub.cfg"
+        path.write_text(text, encoding="utf-8")
+
+    def survey(
+        self, baseline: Baseline | None = None, wish: PcrSelection | None = None
+    ) -> Survey:
         """Survey with all that is extended selected: 19 is not with Xen alone."""
-        wish = PcrSelection.of(SHA256, set(self.values()))
+        wish = wish or PcrSelection.of(SHA256, set(self.values()))
         return survey_against(self._host, baseline, wish)
 
     def _pcrs(self, algorithm: HashAlgorithm) -> PcrBank:
@@ -167,3 +189,121 @@ def test_the_prediction_is_what_the_launcher_measures(laptop: Laptop) -> None:
     holds()
     assert len(booted) >= BOOTS_AT_LEAST
     assert overwritten.count(True) >= OVERWRITTEN_AT_LEAST
+
+
+# Cases that random directories meet too rarely
+
+
+def directory(
+    *modules: tuple[str, bytes, str],
+    tboot: bytes | None = None,
+    tboot_words: str = " placeholder logging=memory",
+    variables: dict[str, str] | None = None,
+    menu: Menu | None = None,
+) -> Directory:
+    """A boot of Xen and a kernel, and of more modules: path, content and words."""
+    usual = (("/xen.gz", b"Xen", " placeholder"), ("/vmlinuz", b"kernel", " ro"))
+    loaded = (*usual, *modules)
+    return Directory(
+        files={
+            TBOOT: tboot or gzipped(cut_tboot()),
+            **{path: content for path, content, _ in loaded},
+        },
+        entry=Entry(tboot_words, tuple(Module(path, w) for path, _, w in loaded)),
+        other=None,
+        variables=variables or {},
+        menu=menu or Menu("Qubes"),
+    )
+
+
+def with_header_check(content: bytes) -> bytes:
+    """Pack with a CRC16 of the header (FHCRC), a flag that GRUB does not know."""
+    packed = gzipped(content)
+    header = packed[:3] + b"\2" + packed[4:10]
+    check = (zlib.crc32(header) & 0xFFFF).to_bytes(2, "little")
+    return header + check + packed[10:]
+
+
+SHORT = ("/short", b"123", "")
+OLD_DATA = ("/old", LCP_V1 + bytes(20), "")
+NEW_DATA = ("/new", LCP_V2 + bytes(20), " words")
+
+CASES: dict[str, Callable[[], Directory]] = {
+    "tboot whole, as the package has it": lambda: directory(
+        tboot=gzipped(whole_tboot())
+    ),
+    "another tboot": lambda: directory(tboot=another_tboot(7)),
+    # One byte less than tboot keeps: with 511 lcp2_mlehash hashes another one.
+    "a long command line of tboot's": lambda: directory(tboot_words=" " + "x" * 510),
+    "no words at all": lambda: directory(("/a", b"a", ""), tboot_words=""),
+    "a gzip file that GRUB hands over": lambda: directory(
+        ("/a", with_header_check(b"a"), "")
+    ),
+    "an empty file, packed": lambda: directory(
+        ("/a", gzipped(b""), ""), ("/b", b"", "")
+    ),
+    "packed twice": lambda: directory(("/a", gzipped(gzipped(b"a")), "")),
+    "a space that is none": lambda: directory(
+        ("/a", b"a", " $args b"), variables={"args": "'\u00a0no\u00a0split'"}
+    ),
+    "quotes in a variable": lambda: directory(
+        ("/a", b"a", ' $args "$args"'), variables={"args": "'\"a  b\" c'"}
+    ),
+    "empty variables": lambda: directory(
+        ("/a", b"a", ' $unset "$unset" a$empty"" $empty'), variables={"empty": "''"}
+    ),
+    "two files of policy data": lambda: directory(NEW_DATA, ("/b", LCP_V2, "")),
+    "old policy data in front of new": lambda: directory(OLD_DATA, NEW_DATA),
+    "old policy data behind new": lambda: directory(NEW_DATA, OLD_DATA),
+    "policy data before a short module": lambda: directory(NEW_DATA, SHORT),
+    "old policy data before a short module": lambda: directory(OLD_DATA, SHORT),
+    "policy data behind a short module": lambda: directory(SHORT, NEW_DATA),
+    "policy data before a SINIT module": lambda: directory(
+        NEW_DATA, ("/sinit.bin", gzipped(ACMS[0]), "")
+    ),
+    "a SINIT module twice": lambda: directory(
+        ("/sinit.bin", ACMS[0], ""), ("/a", b"a", ""), ("/sinit.bin", ACMS[0], " b")
+    ),
+    "a SINIT module with padding": lambda: directory(("/sinit.bin", ACMS[2], "")),
+    "microcode": lambda: directory(("/ucode.bin", MICROCODE, " ucode"), SHORT),
+    "saved and next entry": lambda: directory(
+        menu=Menu("Q", 2, True, "title", "next_entry")
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_boot_before_and_after_an_update(laptop: Laptop, case: str) -> None:
+    look = boot_and_explain(laptop, directory(("/a", b"before", " 'before'")))
+    look = boot_as_predicted(laptop, update(laptop, look, CASES[case]()))
+    back = directory(("/a", b"after", ' "after all"'), tboot=another_tboot(1))
+    boot_as_predicted(laptop, update(laptop, look, back))
+
+
+def test_the_tboot_of_these_tests_is_the_packages(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole.write_bytes(whole_tboot())
+    cut.write_bytes(cut_tboot())
+    cache = Cache.default()
+    digest = hash_mle(cache, whole, b"words", SHA256)
+    assert digest is not None
+    assert hash_mle(cache, cut, b"words", SHA256) == digest
+
+
+def test_a_next_boot_that_is_not_measured_is_refused(laptop: Laptop) -> None:
+    boot_and_explain(laptop, directory())
+    other = directory(menu=Menu("Qubes", place=1, choice="number"))
+    laptop.install(other)
+    laptop.write_grub_cfg(other.grub_cfg.replace('default="1"', 'default="0"'))
+    with pytest.raises(GrubError, match="'Plain 0'") as refused:
+        laptop.survey().predict(None, hook=False)
+    assert "'Qubes'" in (refused.value.hint or "")
+
+
+def test_a_pcr_that_xen_alone_does_not_extend_is_refused(laptop: Laptop) -> None:
+    only_xen = directory()
+    laptop.install(only_xen.with_modules(only_xen.entry.modules[:1]))
+    assert 19 not in laptop.boot()
+    wish = PcrSelection(SHA256, (17, 18, 19))
+    with pytest.raises(SelectionError, match="PCR 19"):
+        laptop.survey(wish=wish)

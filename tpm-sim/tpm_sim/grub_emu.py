@@ -48,7 +48,7 @@ def _screen_of(program: Path, folder: Path, ends: Sequence[bytes]) -> bytes:
     try:
         process = _start(program, folder, terminal)
         try:
-            return _read_until(screen, ends)
+            return _read_until(screen, process, ends)
         finally:
             process.kill()
             process.wait()
@@ -74,7 +74,9 @@ def _start(program: Path, folder: Path, terminal: int) -> subprocess.Popen[bytes
         os.close(terminal)
 
 
-def _read_until(screen: int, ends: Sequence[bytes]) -> bytes:
+def _read_until(
+    screen: int, process: subprocess.Popen[bytes], ends: Sequence[bytes]
+) -> bytes:
     output = b""
     deadline = time.monotonic() + DEADLINE
     while not any(end in output for end in ends):
@@ -84,6 +86,8 @@ def _read_until(screen: int, ends: Sequence[bytes]) -> bytes:
         try:
             part = os.read(screen, 65536)
         except OSError:  # EIO: grub-emu ended by itself
+            if process.wait(DEADLINE) < 0:
+                raise SimulationError("GRUB was killed") from None
             break
         output += part
     return output

@@ -79,6 +79,8 @@ def hash_mle(
         check=False,
         timeout=TOOL_TIMEOUT,
     )
+    if finished.returncode < 0:
+        raise SimulationError("lcp2_mlehash was killed")
     if finished.returncode != 0:
         return None
     text = finished.stdout.decode("ascii", "replace")
