@@ -107,13 +107,17 @@ def _look(enrolment: Enrolment) -> Survey:
 
 
 def _ran_our_hook(look: Survey, vault: Vault) -> bool:
-    """Whether the running boot measured PCR 13, capped it and pinned our key."""
+    """Whether the running boot measured PCR 13, capped it and pinned our key.
+
+    The key must be in the TPM still: a hook whose pin was cleared shows nothing more.
+    """
     pinned = vault.files.read(f"{HOOK_FOLDER}/srk.tr")
     return (
         look.hook is not None
         and look.hook.cap is not None
         and pinned is not None
         and look.hook.pin == pin_of(pinned)
+        and vault.storage.holds(pinned)
     )
 
 

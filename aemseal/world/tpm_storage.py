@@ -80,6 +80,12 @@ class Storage:
             )
         return self.esapi.tr_deserialize(buffer=key.serialized)
 
+    def holds(self, serialized: bytes) -> bool:
+        """Whether the TPM still has the key of a pin; not so once it was cleared."""
+        first = SRK_HANDLE
+        handles = self.tpm.handles(first, _OWN_HANDLES.stop - first)
+        return any(self._key(each).serialized == serialized for each in handles)
+
     def public_area(self, handle: int) -> bytes | None:
         """Return the TPMT_PUBLIC at a persistent handle, None when it is free."""
         if handle not in self.tpm.handles(handle, 1):

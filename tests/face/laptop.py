@@ -155,6 +155,7 @@ class Laptop:
     def shows_the_secret(self) -> bool:
         """Reboot, and say whether the hook showed the secret."""
         found = self.reboot()
+        print("the hook:", found)  # pytest shows it where a test fails
         return found is not None and found.exit_code == 0 and SECRET in found.shown
 
     # --- what must not change ---
