@@ -190,9 +190,10 @@ def evaluate(
 
     `env` is the environment block beside it, None where there is none. `variables`
     are what GRUB knows before it reads grub.cfg, besides its own: grub_platform
-    ("pc"), grub_cpu ("i386"), root (a device) and prefix, GRUB's folder
-    ("(ROOT)/boot/grub"); they are all exported. GrubError names the line where
-    something is malformed, unbounded or cannot be known beforehand.
+    ("pc"), grub_cpu ("i386"), root (a device, else unknown) and prefix, the folder of
+    grub.cfg ("/boot/grub"; on $root where it names no device). They are all exported.
+    GrubError names the line where something is malformed, unbounded or cannot be
+    known beforehand.
     """
     machine, files = _machine(world or NoWorld(), variables or {})
     if env is not None:
@@ -223,10 +224,11 @@ def _machine(
     machine = Machine(commands, HARMLESS)
     given = {raw(name): raw(value) for name, value in variables.items()}
     started = machine.unknowns.value("the device GRUB started from", whole=True)
-    root = given.get("root", started)
+    root = given.setdefault("root", started)
+    prefix = given.setdefault("prefix", "/boot/grub")
+    if not prefix.startswith("("):
+        given["prefix"] = f"({root}){prefix}"
     machine.state.variables = {
-        "root": root,
-        "prefix": f"({root})/boot/grub",
         "grub_cpu": "i386",
         "grub_platform": "pc",
         "color_normal": "light-gray/black",

@@ -5,7 +5,9 @@ Source: GRUB 2.06, grub-core/normal/menu.c (get_entry_number, menuentry_eq,
 grub_menu_execute_entry). Red Hat's and Qubes' builds look entries up by another
 function (their patch "Fix menu entry selection based on ID and title") and hand all
 variables to submenus ("Export all variables from the initial context when creating a
-submenu"); where that could change the entry, it is refused.
+submenu"); where that could change the entry, it is refused. One thing is not: a path
+of numbers, "1>2", is followed as GRUB 2.06 does, though Red Hat's function takes it for
+no number and boots the first entry.
 """
 
 from __future__ import annotations

@@ -605,6 +605,12 @@ class TestEnvironment:
 
 
 class TestVariablesGiven:
+    def test_a_folder_without_a_device_is_on_the_boot_device(self) -> None:
+        world = World({"/boot/grub2/custom.cfg": b"x=1\n"})
+        config = b"source $config_directory/custom.cfg\nmenuentry $x { true; }\n"
+        menu = evaluate(config, None, world, {"prefix": "/boot/grub2"})
+        assert menu.default_entry().title == "1"
+
     def test_name_the_device_and_folder_of_grub(self) -> None:
         given = {"root": "hd0,msdos1", "prefix": "(hd0,msdos1)/grub2", "é": "ü"}
         config = 'source $prefix/a\nmenuentry a { multiboot /tboot "$x$grub_cpu"; }\n'
