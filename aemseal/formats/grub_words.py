@@ -115,7 +115,7 @@ class _Slots:
         self._slots: list[str | None] = []
         self._bare: list[bool] = []
 
-    def open(self) -> None:
+    def begin(self) -> None:
         if not self._slots or self._slots[-1] is not None:
             self._slots.append(None)
             self._bare.append(False)
@@ -150,7 +150,7 @@ def expand(
     """
     slots = _Slots(place)
     for word in words:
-        slots.open()
+        slots.begin()
         for kind, text in word.parts:
             if kind in (PartKind.TEXT, PartKind.PATTERN, PartKind.QUOTED):
                 slots.add(text, bare=kind is PartKind.PATTERN)
@@ -167,7 +167,7 @@ def expand(
 def _add_all(slots: _Slots, pieces: Sequence[str], *, bare: bool) -> None:
     for number, piece in enumerate(pieces):
         if number:
-            slots.open()
+            slots.begin()
         slots.add(piece, bare=bare)
 
 
