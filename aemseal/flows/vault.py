@@ -15,7 +15,8 @@ publishes what was in force before once more, past every number signed for.
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,7 +39,7 @@ from aemseal.words.errors import AemsealError, TpmChangedError, VaultError
 from aemseal.world.config import Medium
 from aemseal.world.signing import SigningKey
 from aemseal.world.store import STATE_FOLDER, Files
-from aemseal.world.tpm import Hierarchy, Tpm
+from aemseal.world.tpm import Hierarchy, Tpm, TpmRefusedError
 from aemseal.world.tpm_storage import Storage
 
 JOURNAL_FILE = f"{STATE_FOLDER}/journal.json"
@@ -289,8 +290,13 @@ class Vault:
         with self.tpm.session(self.storage.pinned(state.storage)) as session:
             return self.tpm.count(state.counter, session)
 
-    def owner_session(self, state: VaultState) -> Any:
-        """Open a session salted to the pinned key, the owner's value at hand."""
+    @contextmanager
+    def owner_session(self, state: VaultState) -> Iterator[Any]:
+        """Run a session salted to the pinned key, the owner's value at hand.
+
+        VaultError when that value is missing or not the TPM's, before anything is
+        done with it.
+        """
         owner = self.files.read(OWNER_FILE)
         if owner is None:
             raise VaultError(
@@ -299,7 +305,18 @@ class Vault:
             )
         salt_key = self.storage.pinned(state.storage)
         self.tpm.set_auth(Hierarchy.OWNER, owner)
-        return self.tpm.session(salt_key)
+        with self.tpm.session(salt_key) as session:
+            try:
+                self.tpm.require_authorised(Hierarchy.OWNER, session)
+            except TpmRefusedError as refused:
+                if not refused.is_wrong_authorisation:
+                    raise
+                raise VaultError(
+                    f"the TPM's owner authorisation is not the one in {OWNER_FILE}",
+                    "another tool has set it since: write its value there; or clear "
+                    "the TPM in the firmware set-up and enrol anew",
+                ) from None
+            yield session
 
     def _signing_key(self, generation: int) -> SigningKey:
         data = self.files.read(key_file(generation))

@@ -252,6 +252,35 @@ class Tpm:
         )
         self.set_auth(hierarchy, value)
 
+    def require_authorised(self, hierarchy: Hierarchy, session: object) -> None:
+        """Have the TPM check the value told to `set_auth`; nothing else happens.
+
+        TpmRefusedError (`is_wrong_authorisation`) when it is another.
+        """
+        trial = self.run(
+            "StartAuthSession",
+            self.esapi.start_auth_session,
+            tpm_key=ESYS_TR.NONE,
+            bind=ESYS_TR.NONE,
+            session_type=TPM2_SE.TRIAL,
+            symmetric="null",
+            auth_hash=TPM2_ALG.SHA256,
+        )
+        try:
+            self.run(
+                "PolicySecret",
+                self.esapi.policy_secret,
+                auth_handle=_TR[hierarchy],
+                policy_session=trial,
+                nonce_tpm=b"",
+                cp_hash_a=b"",
+                policy_ref=b"",
+                expiration=0,
+                session1=session,
+            )
+        finally:
+            self.run("FlushContext", self.esapi.flush_context, flush_handle=trial)
+
     # --- the counter ---
 
     def define_counter(self, handle: int, session: object) -> None:
