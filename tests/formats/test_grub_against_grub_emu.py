@@ -143,7 +143,7 @@ ESCAPED = st.sampled_from(
 def words(draw: st.DrawFn) -> str:
     pieces = st.one_of(PLAIN, VARIABLES, QUOTED, ESCAPED)
     word = "".join(draw(st.lists(pieces, min_size=1, max_size=4)))
-    return re.sub(r"^#", "x", word)
+    return re.sub(r"^(#|\[\[$|\]\]$)", "x", word)
 
 
 ARGUMENTS = st.lists(words(), max_size=5).map(" ".join)
