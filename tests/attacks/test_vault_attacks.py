@@ -45,6 +45,7 @@ from vault_world import (
     Unsealer,
     World,
     connected,
+    lockout_count,
 )
 
 from aemseal.flows.moves import confirm, stage
@@ -756,6 +757,30 @@ def test_why_the_cap_is_in_pcr_13_and_in_none_that_anyone_resets(
         handle = getattr(ESYS_TR, f"PCR{pcr}")
         hook.do("pcr_event", pcr_handle=handle, event_data=CAP_DATA)
         assert hook.take(item, session) == SECRET
+
+
+def test_refused_boots_do_not_count_towards_lockout(world: World) -> None:
+    """Else anybody locks the TPM by booting something else a few times."""
+    with unsealing(world) as hook:
+        before = lockout_count(hook.esapi)
+    for boot in (OLD, EVIL) * 20:
+        assert not world.opens(boot)
+        with unsealing(world) as hook:
+            assert code_of(hook.take, hook.load(), hook.session()) == RC_POLICY_FAIL
+    with connected(world.chip.tcti) as esapi:
+        assert lockout_count(esapi) == before == 0
+    assert world.opens(NEW)
+
+
+def test_power_cuts_behind_an_unsealing_do_not_count_towards_lockout(
+    world: World,
+) -> None:
+    for _ in range(5):
+        world.boot(NEW)
+        assert world.unseal() == SECRET
+    world.power_cycle()
+    with connected(world.chip.tcti) as esapi:
+        assert lockout_count(esapi) == 0
 
 
 # --- the bank ---
