@@ -42,7 +42,7 @@ from aemseal.words.events import EventLog
 from aemseal.words.wanted import FileFacts, Wanted
 from aemseal.world.host import HOOK_RECORD, Host
 
-_DEFAULT_PCRS = {"legacy": {17, 18, 19}, "da": {17, 18}}
+_DEFAULT_PCRS = {"legacy": frozenset({17, 18, 19}), "da": frozenset({17, 18})}
 """What a selection holds besides PCR 13 (docs of the command line, --pcrs)."""
 
 _WHOLE_LOG = "each boot writes its log anew: reboot, and look again"
@@ -182,8 +182,8 @@ def survey_against(
     if wish is None:
         probe = verify(log, live, PcrSelection(algorithm, (17,)))
         pcrs = _DEFAULT_PCRS[identify(probe).pcr_map.name]
-        pcrs |= {LUKS_PCR} if hook is not None else set()
-        wish = PcrSelection.of(algorithm, pcrs)
+        more = () if hook is None else (LUKS_PCR,)
+        wish = PcrSelection.of(algorithm, {*pcrs, *more})
     require_hook(hook, live)
     verified = verify(log, live, wish)
     menu = read_menu(host)

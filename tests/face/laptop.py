@@ -155,7 +155,8 @@ class Laptop:
     def shows_the_secret(self) -> bool:
         """Reboot, and say whether the hook showed the secret."""
         found = self.reboot()
-        print("the hook:", found)  # pytest shows it where a test fails
+        if found is not None:  # pytest shows it where a test fails
+            print(f"the hook: exit code {found.exit_code}, {found.told}")
         return found is not None and found.exit_code == 0 and SECRET in found.shown
 
     # --- what must not change ---

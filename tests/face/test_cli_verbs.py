@@ -287,6 +287,17 @@ def test_a_selection_is_read_in_both_forms(lent_new: Laptop) -> None:
     assert selected("--pcr", "18", "--pcr", "17") == "sha256:17,18"
 
 
+def test_the_selection_of_one_machine_is_not_anothers(
+    lent_new: Laptop, own: MakeLaptop
+) -> None:
+    """In one process: with the hook, PCR 13 is selected too; without it, never."""
+    hooked = own()
+    assert hooked.aemseal("remove").code == 0
+    with_hook = hooked.aemseal("predict", "--json").report["selection"]
+    without = lent_new.aemseal("predict", "--json").report["selection"]
+    assert (with_hook, without) == ("sha256:13,17,18", "sha256:17,18")
+
+
 def test_no_pcr_is_lost_between_the_verbs_two_sides(lent_new: Laptop) -> None:
     ran = lent_new.aemseal("--pcr", "18", "predict", "--pcr", "17", "--json")
     assert ran.report["selection"] == "sha256:17,18"
