@@ -30,6 +30,8 @@ from hook_keys import (
 from tpm_sim.swtpm import Swtpm
 
 HOOK = Path(__file__).parents[2] / "boot-hooks" / "aemseal-unseal"
+STEPS = tuple(sorted((HOOK.parent / "lib").glob("*.sh")))
+"""The files that the hook reads from the folder it is in."""
 TOOLS = ("swtpm", "tpm2_unseal", "cryptsetup", "openssl", "dash")
 SRK_HANDLE = "0x81000001"
 COUNTER = 0x01A10AE0
@@ -372,11 +374,22 @@ def held(
 
 
 def altered(machine: Machine, *edits: tuple[str, str]) -> Path:
-    """A copy of the hook with these texts replaced."""
-    text = HOOK.read_text()
+    """A copy of the hook and its steps with these texts replaced."""
+    hook = copy_of_hook(machine.folder / "altered-hook")
     for old, new in edits:
-        assert old in text
-        text = text.replace(old, new, 1)
-    copy = machine.folder / "altered-hook"
-    copy.write_text(text)
-    return copy
+        (path,) = [path for path in program(hook) if old in path.read_text()]
+        path.write_text(path.read_text().replace(old, new, 1))
+    return hook
+
+
+def copy_of_hook(folder: Path) -> Path:
+    """Install the hook in a new folder, as in an initramfs; its path there."""
+    (folder / "lib").mkdir(parents=True)
+    for path in program(HOOK):
+        shutil.copy(path, folder / path.relative_to(HOOK.parent))
+    return folder / HOOK.name
+
+
+def program(hook: Path) -> list[Path]:
+    """The files that this hook is made of."""
+    return [hook, *(hook.parent / "lib" / step.name for step in STEPS)]

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=sh
+#
+# Bytes and fields: a file's bytes as hex and back, and what a hex, number or name field
+# may hold. Pure shell but for `od`; it changes nothing of the run.
+#
+# Needs nothing. Sets `hex` (hex_of).
+
+# hex_of FILE: the file's bytes in `hex`, lower case.
+hex_of() {
+    hex=$(od -An -v -tx1 "$1") || return 1
+    while :; do
+        case $hex in
+            *[!0-9a-f]*) hex=${hex%%[!0-9a-f]*}${hex#*[!0-9a-f]} ;;
+            *) break ;;
+        esac
+    done
+    [ -n "$hex" ]
+}
+
+# bytes HEX: to stdout, as bytes, with one printf for all.
+bytes() {
+    digits=$1
+    octal=''
+    while [ -n "$digits" ]; do
+        after=${digits#??}
+        byte=$((0x${digits%"$after"}))
+        digits=$after
+        octal=$octal\\0$((byte >> 6))$((byte >> 3 & 7))$((byte & 7))
+    done
+    printf '%b' "$octal"
+}
+
+# is_hex TEXT LEAST MOST: whole bytes in lower case, that many digits.
+is_hex() {
+    case $1 in
+        '' | *[!0-9a-f]*) return 1 ;;
+    esac
+    [ "${#1}" -ge "$2" ] && [ "${#1}" -le "$3" ] && [ $((${#1} % 2)) -eq 0 ]
+}
+
+# is_number TEXT: decimal, no leading zero, below 2^63.
+is_number() {
+    case $1 in
+        '' | *[!0-9]* | 0?*) return 1 ;;
+    esac
+    [ "${#1}" -le 19 ] && [ "$1" -le 9223372036854775807 ]
+}
+
+is_name() {
+    case $1 in
+        '' | *[!A-Za-z0-9._-]*) return 1 ;;
+    esac
+    [ "${#1}" -le 32 ]
+}
+
+read_in="$read_in bytes"
