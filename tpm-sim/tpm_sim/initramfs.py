@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """An initramfs with the boot hook inside, and the hook run out of the booted image.
 
-Stands for dracut: a cpio archive that holds the shipped hook and what enrol wrote for
-it. What runs at boot is unpacked from the very image that was measured, so a pinned
-key or a hook that is not in the measured bytes is not used either.
+Stands for dracut: a cpio archive that holds the shipped hook, the steps it reads from
+the folder it is in, and what enrol wrote for it. What runs at boot is unpacked from
+the very image that was measured, so a pinned key or a hook that is not in the measured
+bytes is not used either.
 
 As a program: python -m tpm_sim.initramfs ROOT HOOK builds ROOT/boot/initramfs.img.
 """
@@ -23,7 +24,8 @@ from tpm_sim.machine import Machine
 
 HOOK = PROJECT / "boot-hooks/aemseal-unseal"
 IMAGE = "boot/initramfs.img"
-_HOOK_INSIDE = "usr/bin/aemseal-unseal"
+_PROGRAM_INSIDE = "usr/lib/aemseal"
+_HOOK_INSIDE = f"{_PROGRAM_INSIDE}/{HOOK.name}"
 _ETC_INSIDE = "etc/aemseal"
 _HOOK_FILES = "var/lib/aemseal/hook"
 _TIMEOUT = 120.0
@@ -39,9 +41,14 @@ class HookRun:
 
 
 def build_initramfs(root: Path, hook: Path = HOOK) -> None:
-    """Pack the hook and the files enrol left for it into root/boot/initramfs.img."""
+    """Pack the hook and the files enrol left for it into root/boot/initramfs.img.
+
+    `hook` is the script; its lib/ is in the folder it is in.
+    """
     tree = dict(INITRAMFS_TREE)
     tree[_HOOK_INSIDE] = hook.read_bytes()
+    for path in sorted(hook.parent.glob("lib/*.sh")):
+        tree[f"{_PROGRAM_INSIDE}/lib/{path.name}"] = path.read_bytes()
     folder = root / _HOOK_FILES
     if folder.is_dir():
         for path in sorted(folder.iterdir()):
