@@ -46,7 +46,6 @@ from aemseal.words.errors import GrubError, SelectionError
 from aemseal.world.host import LiveHost
 
 pytestmark = [
-    pytest.mark.tpm,
     pytest.mark.sim,
     # hypothesis's, where it is about to show a story that failed
     pytest.mark.filterwarnings("ignore:Generating overly large repr"),
