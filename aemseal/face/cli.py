@@ -49,13 +49,24 @@ def main(
             run.close()
     except AemsealError as error:
         terminal.fail(error)
+        _give_up_stdout()
         return error.exit_code
     except BrokenPipeError:
-        sys.stderr.close()
+        _give_up_stdout()
         return AemsealError.exit_code
     except KeyboardInterrupt:
-        terminal.say("aemseal: interrupted")
+        terminal.interrupted()
         return EXIT_INTERRUPTED
+
+
+def _give_up_stdout() -> None:
+    """Let what stdout did not take go nowhere, lest Python complain at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def parser() -> _Parser:

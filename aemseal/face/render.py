@@ -17,9 +17,7 @@ SHORT = 16
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Align columns, two spaces between them."""
-    if not rows:
-        return []
+    """Align columns, two spaces between them; there is a row at least."""
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     return [
         "  ".join(
@@ -126,7 +124,9 @@ def explanation_lines(explanation: Explanation) -> list[str]:
     """Show why a boot was not accepted, the advice first."""
     lines = [explanation.advice]
     if explanation.pcr is not None:
-        what = explanation.path or f"the {explanation.role} measurement"
+        role = explanation.role
+        what = f"the {role} measurement" if role else "a measurement that is not known"
+        what = explanation.path or what
         lines.append(f"first difference: PCR {explanation.pcr}, {what}")
         expected, measured = explanation.expected, explanation.measured
         if expected is not None:

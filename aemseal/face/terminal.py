@@ -15,11 +15,13 @@ import getpass
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from aemseal.formats.slot import MAX_PARTS, PART_SIZE
-from aemseal.words.errors import AemsealError, UsageError
+from aemseal.words.errors import EXIT_INTERRUPTED, AemsealError, UsageError
+from aemseal.world.rooted import why
 
 SECRET_LIMIT = MAX_PARTS * PART_SIZE
 """Bytes; what a slot file holds."""
@@ -41,13 +43,21 @@ class Terminal:
     stderr: TextIO = field(default_factory=lambda: sys.stderr)
 
     def result(self, report: dict[str, Any], lines: list[str]) -> None:
-        """Print a result: the report as JSON, or its lines."""
+        """Print a result: the report as JSON, or its lines.
+
+        AemsealError where stdout takes no more, BrokenPipeError where nobody reads.
+        """
         if self.as_json:
-            json.dump(report, self.stdout, indent=1, sort_keys=False)
-            self.stdout.write("\n")
+            text = json.dumps(report, indent=1, sort_keys=False) + "\n"
         else:
-            self.stdout.writelines(f"{printable(line)}\n" for line in lines)
-        self.stdout.flush()
+            text = "".join(f"{printable(line)}\n" for line in lines)
+        try:
+            self.stdout.write(text)
+            self.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise AemsealError(f"stdout cannot be written: {why(error)}") from None
 
     def say(self, line: str) -> None:
         """Tell the person what is being done."""
@@ -57,15 +67,21 @@ class Terminal:
     def fail(self, error: AemsealError) -> None:
         """Tell an error and its hint; with --json also as the one JSON object."""
         if self.as_json:
-            self.result(error_report(error), [])
+            with suppress(AemsealError, BrokenPipeError):
+                self.result(error_report(error), [])
         mark = self._coloured("aemseal: error:", "1;31")
         self.stderr.write(f"{mark} {printable(error.message)}\n")
         if error.hint:
             self.stderr.write(f"aemseal: hint: {printable(error.hint)}\n")
 
-    def strong(self, text: str) -> str:
-        """Return text in bold where stdout is a terminal."""
-        return text if self.as_json else self._coloured(text, "1", self.stdout)
+    def interrupted(self) -> None:
+        """Tell that the person stopped it; with --json also as the one object."""
+        if self.as_json:
+            report = error_report(AemsealError("interrupted"))
+            with suppress(AemsealError, BrokenPipeError):
+                kind = {"kind": "interrupted", "exit": EXIT_INTERRUPTED}
+                self.result({**report, **kind}, [])
+        self.say("aemseal: interrupted")
 
     def read_secret(self, prompt: str) -> bytes:
         """Read one line without echo from the terminal, or all of stdin.
@@ -95,12 +111,12 @@ class Terminal:
                 "type other characters, or pipe it in",
             ) from None
 
-    def _coloured(self, text: str, code: str, stream: TextIO | None = None) -> str:
-        stream = stream or self.stderr
+    def _coloured(self, text: str, code: str) -> str:
+        """Colour a text for stderr."""
         plain = (
             "NO_COLOR" in self.environment
             or self.environment.get("TERM") == "dumb"
-            or not stream.isatty()
+            or not self.stderr.isatty()
         )
         return text if plain else f"\x1b[{code}m{text}\x1b[0m"
 

@@ -91,7 +91,7 @@ def _show_log(
         if event["number"] in files:
             event["file"] = files[event["number"]]
     names = [algorithm.label for algorithm in log.algorithms]
-    bank = "sha256" if "sha256" in names else names[0]
+    bank = "sha256" if "sha256" in names else next(iter(names), "digest")
     run.terminal.result(report, render.log_lines(report, where, bank, verdict))
 
 

@@ -179,7 +179,7 @@ SHAPES: Mapping[str, Any] = {
         "kind": str,
         "message": str,
         "hint": (str, NONE),
-        "exit": {1, 2, 4, 5, 6},
+        "exit": {1, 2, 4, 5, 6, 130},
     },
 }
 

@@ -10,7 +10,10 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
+import struct
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ import pytest
 from conftest import MakeLaptop
 from contract import check
 from laptop import SECRET, Laptop, Ran, changed, run
-from tpm_sim.cache import Cache
+from tpm_sim.cache import PROJECT, Cache
 from tpm_sim.machine import Machine
 from tpm_sim.machines import TBOOT_DA, TBOOT_LEGACY
 
@@ -158,6 +161,23 @@ def test_a_named_log_that_is_foreign_is_refused_by_its_name(tmp_path: Path) -> N
     ran = run("log", str(path))
     assert (ran.code, ran.out) == (4, "")
     assert ran.error.startswith(f"{path}: ")
+
+
+def test_a_log_of_an_unknown_bank_alone_is_listed(
+    lent_da: Laptop, tmp_path: Path
+) -> None:
+    """Its header names one algorithm, that nobody knows, with 4 bytes."""
+    log = lent_da.path(LOG).read_bytes()
+    head = log[: log.index(b"Spec ID Event03")]
+    fixed = log[len(head) : len(head) + 24]
+    body = fixed + (1).to_bytes(4, "little") + b"\x99\x99\x04\x00" + b"\x00"
+    event = struct.pack("<IIIH", 17, 0x501, 1, 0x9999) + b"abcd" + bytes(4)
+    path = tmp_path / "unknown.bin"
+    path.write_bytes(head[:-4] + len(body).to_bytes(4, "little") + body + event)
+    text, as_json = run("log", str(path)), run("log", str(path), "--json")
+    assert (text.code, as_json.code) == (0, 0), text.told
+    check(as_json.report, "log")
+    assert as_json.report["unknown_algorithms"] == ["0x9999"]
 
 
 def test_a_named_log_that_is_too_large_is_refused(tmp_path: Path) -> None:
@@ -1008,7 +1028,35 @@ def test_a_custom_tboot_policy_is_refused_by_its_event(
         assert laptop.kept() == before
 
 
-# --- interruption ---
+# --- interruption, and a stdout that takes nothing ---
+
+
+def in_a_shell(script: str) -> tuple[int, str]:
+    """Run the command line as `aemseal` in a script; its exit code, its stderr."""
+    words = f'{shlex.quote(sys.executable)} -m aemseal.face.cli "$@"'
+    done = subprocess.run(
+        ["bash", "-c", f"aemseal() {{ {words}; }}; {script}"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("form", ["", "--json"])
+def test_a_result_that_cannot_be_written_is_an_error(form: str) -> None:
+    file = shlex.quote(__file__)
+    full = in_a_shell(f"aemseal hash module {file} {form} > /dev/full")
+    told = "aemseal: error: stdout cannot be written: no space left on device\n"
+    assert full == (1, told)
+    for words, code, told in (
+        (f"hash module {file}", 1, ""),
+        ("log /no/such/file", 2, "aemseal: error: /no/such/file does not exist\n"),
+    ):
+        closed = f"aemseal {words} {form} | exec true; exit ${{PIPESTATUS[0]}}"
+        assert in_a_shell(f"trap '' PIPE; {closed}") == (code, told)
 
 
 def test_an_interrupted_command_exits_130(
@@ -1021,7 +1069,10 @@ def test_an_interrupted_command_exits_130(
     with monkeypatch.context() as patch:
         patch.setattr("aemseal.face.verbs.survey", interrupted)
         ran = lent_da.aemseal("predict")
+        as_json = lent_da.aemseal("predict", "--json")
     assert (ran.code, ran.out, ran.told) == (130, "", "aemseal: interrupted\n")
+    check(as_json.report, "error")
+    assert as_json.code == as_json.report["exit"] == 130
     assert lent_da.kept() == before
 
 
