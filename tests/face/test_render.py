@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reports as lines, where a machine seldom has them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+from conftest import MakeLaptop
+from contract import check
+from laptop import Laptop, changed
+
+from aemseal.face.render import explanation_lines, status_lines, status_report
+from aemseal.flows.state import VaultState
+from aemseal.flows.status import nothing_enrolled
+from aemseal.measure.explain import Explanation, Verdict
+from aemseal.words.digest import Digest, HashAlgorithm
+from aemseal.words.errors import VaultError
+
+SHA256 = HashAlgorithm.SHA256
+MEASURED = Digest(SHA256, bytes(range(32)))
+
+
+def test_a_measurement_that_was_added_is_told_without_a_name() -> None:
+    lines = explanation_lines(
+        Explanation(
+            Verdict.CHANGED, "Advice.", pcr=19, measured=MEASURED, differences=2
+        )
+    )
+    assert lines == [
+        "Advice.",
+        "first difference: PCR 19, a measurement that is not known",
+        f"  measured sha256:{MEASURED.hex}",
+        "measurements that differ: 2",
+    ]
+
+
+def test_a_stale_medium_stays_in_the_status() -> None:
+    found = dataclasses.replace(nothing_enrolled(), stale=("stick",))
+    assert "not refreshed: stick" in status_lines(found)
+    assert status_report(found)["stale_media"] == ["stick"]
+
+
+def test_a_problem_without_a_hint_is_one_line() -> None:
+    lines = status_lines(nothing_enrolled(VaultError("no")))
+    assert "problem:   no" in lines
+    assert not any(each.startswith("hint:") for each in lines)
+
+
+@pytest.mark.tpm
+def test_a_medium_that_was_away_is_named_until_it_is_refreshed(
+    own: MakeLaptop,
+) -> None:
+    laptop = own()
+    assert laptop.aemseal("remove").code == 0
+    stick = laptop.path("/media/stick")
+    stick.mkdir(parents=True)
+    media = (("internal", "/boot/aemseal"), ("stick", "/media/stick/aemseal"))
+    listed = [f"  - label: {label}\n    path: {path}\n" for label, path in media]
+    laptop.write("/etc/aemseal.yaml", "media:\n" + "".join(listed))
+    assert laptop.enrol().code == 0
+    away = laptop.root / "away"
+    stick.rename(away)
+    laptop.write("/boot/vmlinuz", b"another kernel")
+    staged = laptop.aemseal("reseal", "--accept", "kernel")
+    assert staged.code == 0
+    assert "aemseal: not refreshed: stick\n" in staged.told
+    assert laptop.aemseal("status", "--json").report["stale_media"] == ["stick"]
+    assert "not refreshed: stick\n" in laptop.aemseal("status").out
+    assert laptop.shows_the_secret()
+    away.rename(stick)
+    confirmed = laptop.aemseal("confirm", "--json")
+    assert confirmed.report["stale_media"] == []
+    assert laptop.aemseal("status", "--json").report["stale_media"] == []
+
+
+@pytest.mark.tpm
+def test_a_module_that_was_added_or_taken_out_is_planned(lent_da: Laptop) -> None:
+    menu = lent_da.path("/boot/grub/grub.cfg").read_text()
+    line = "\tmodule2\t/initramfs.img\n"
+    head, tail = menu.split(line, 1)
+    more = head + line + "\tmodule2\t/vmlinuz as-well\n" + tail
+    with changed(lent_da, "/boot/grub/grub.cfg", more.encode()):
+        added = lent_da.aemseal("plan", "--json")
+        text = lent_da.aemseal("plan").out
+    check(added.report, "plan")
+    (change,) = added.report["changes"]
+    assert change["before"] is None
+    assert "! module (PCR 17): " in text
+    assert "    command line: -\n               -> as-well\n" in text
+    with changed(lent_da, "/boot/grub/grub.cfg", (head + tail).encode()):
+        gone = lent_da.aemseal("plan", "--json")
+        text = lent_da.aemseal("plan").out
+    check(gone.report, "plan")
+    (change,) = gone.report["changes"]
+    assert (change["role"], change["after"]) == ("initramfs", None)
+    assert "it is no longer part of the boot entry" in text
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths to every value of a JSON object, lists by their first item."""
+    if isinstance(value, dict):
+        return [path, *(p for key in value for p in leaves(value[key], (*path, key)))]
+    if isinstance(value, list) and value:
+        return [path, *leaves(value[0], (*path, 0))]
+    return [path]
+
+
+@pytest.mark.tpm
+def test_no_value_of_a_state_that_is_wrong_ends_in_a_traceback(
+    lent_da: Laptop,
+) -> None:
+    """Each value in turn is of each other type; what is read at all is read safely."""
+    whole = json.loads(lent_da.path("/var/lib/aemseal/state.json").read_bytes())
+    refused: list[str] = []
+    for path in leaves(whole)[1:]:
+        for wrong in (None, 5, -1, 1e999, "x", [], {}, [5], {"x": 5}, True):
+            spoilt = json.loads(json.dumps(whole))
+            holder = spoilt
+            for key in path[:-1]:
+                holder = holder[key]
+            holder[path[-1]] = wrong
+            try:
+                VaultState.parse(json.dumps(spoilt).encode())
+            except VaultError as error:
+                refused.append(error.message)
+    assert len(refused) > 300
+    assert all("state.json is damaged: " in each for each in refused)
