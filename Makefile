@@ -21,6 +21,8 @@ lint: setup
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
+	$(PYTHON) -m mypy tests/face/conftest.py
+	$(PYTHON) -m mypy tests/hooks/conftest.py
 	shellcheck setup/*.sh .ci/run
 	shellcheck --external-sources --check-sourced boot-hooks/aemseal-unseal
 

@@ -33,6 +33,12 @@ from tpm2_pytss import (
 
 NT_COUNTER, NT_BITS, NT_EXTEND = 1 << 4, 2 << 4, 4 << 4
 OWNERWRITE, AUTHWRITE, AUTHREAD, NO_DA = 1 << 1, 1 << 2, 1 << 18, 1 << 25
+
+AEM_SRK_PUBLIC = bytes.fromhex(
+    "0001 000b 00030072 0000 0006 0080 0043 0010 0800 00000000 0000"
+)
+"""The TPMT_PUBLIC of Anti Evil Maid's storage key: tpm2-tools' default RSA, no noDA."""
+
 COUNTER_LIKE_OURS = OWNERWRITE | NT_COUNTER | AUTHREAD | NO_DA
 
 

@@ -43,8 +43,7 @@ from aemseal.world.config import Medium
 from aemseal.world.signing import SigningKey, random_auth
 from aemseal.world.storage_key import StorageKey
 from aemseal.world.store import STATE_FOLDER
-from aemseal.world.tpm import NV_RANGE, Hierarchy, Tpm, TpmRefusedError
-from aemseal.world.tpm_storage import Storage
+from aemseal.world.tpm import NV_RANGE, Hierarchy, TpmRefusedError
 
 HOOK_FOLDER = f"{STATE_FOLDER}/hook"
 """What the initramfs takes over as /etc/aemseal: hook.conf and srk.tr."""
@@ -93,10 +92,8 @@ def own_the_tpm(vault: Vault, foreign_owner: bytes | None) -> StorageKey:
             "wait until it recovers, or reset it with the lockout authorisation",
         )
     ours = files.read(OWNER_FILE)
-    lockout = files.read(LOCKOUT_FILE) if permanent.lockout_auth_set else b""
-    tpm.set_auth(Hierarchy.LOCKOUT, lockout or b"")
     candidates = (ours, foreign_owner) if permanent.owner_auth_set else (b"",)
-    key, owner = _provide(tpm, candidates, lockout_known=lockout is not None)
+    key, owner = _provide(vault, candidates)
     salt_key = vault.storage.pinned(key)
     with tpm.session(salt_key) as session:
         if not permanent.owner_auth_set:
@@ -109,15 +106,14 @@ def own_the_tpm(vault: Vault, foreign_owner: bytes | None) -> StorageKey:
 
 
 def _provide(
-    tpm: Tpm, candidates: tuple[bytes | None, ...], *, lockout_known: bool
+    vault: Vault, candidates: tuple[bytes | None, ...]
 ) -> tuple[StorageKey, bytes]:
-    storage = Storage(tpm, lockout_known=lockout_known)
     for value in candidates:
         if value is None:
             continue
-        tpm.set_auth(Hierarchy.OWNER, value)
+        vault.tpm.set_auth(Hierarchy.OWNER, value)
         try:
-            return storage.provide(), value
+            return vault.storage.provide(), value
         except TpmRefusedError as refused:
             if not refused.is_wrong_authorisation:
                 raise

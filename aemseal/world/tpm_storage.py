@@ -13,7 +13,6 @@ from aemseal.formats.srk_templates import (
     OWN_TEMPLATE,
     STORAGE_TEMPLATES,
     StorageTemplate,
-    matches_template,
 )
 from aemseal.formats.tpm_policy import name_of
 from aemseal.words.errors import TpmChangedError, TpmError
@@ -43,10 +42,9 @@ _NO_DA = 1 << 10
 class Storage:
     """What is done with storage keys, on one TPM connection."""
 
-    def __init__(self, tpm: Tpm, *, lockout_known: bool = False) -> None:
+    def __init__(self, tpm: Tpm) -> None:
         self.tpm = tpm
         self.esapi = tpm.esapi
-        self.lockout_known = lockout_known
 
     def provide(self) -> StorageKey:
         """Return the key at 0x81000001 if it is genuine and opens without a password.
@@ -58,10 +56,10 @@ class Storage:
         public = self.public_area(SRK_HANDLE)
         if public is not None:
             for template in STORAGE_TEMPLATES:
-                if matches_template(public, template):
+                if template.could_have_made(public):
                     with self._primary(template) as (_, name):
                         genuine = name == name_of(public)
-                    if genuine and self._may_try(template) and self._opens(SRK_HANDLE):
+                    if genuine and self._opens(SRK_HANDLE):
                         return self._key(SRK_HANDLE)
         return self._own_key()
 
@@ -168,15 +166,10 @@ class Storage:
         finally:
             self.tpm.run("FlushContext", self.esapi.flush_context, flush_handle=handle)
 
-    def _may_try(self, template: StorageTemplate) -> bool:
-        """Whether a wrong password would do no lasting harm."""
-        return self.lockout_known or not template.unguarded
-
     def _opens(self, handle: int) -> bool:
         """Whether the key takes an empty password, tried once by sealing nothing.
 
-        Where a wrong password counts towards lockout (AEM's own key, which has no
-        noDA), the count is reset with the lockout authorisation.
+        A wrong one costs nothing: every template has noDA.
         """
         key = self.tpm.run("ReadPublic", self.esapi.tr_from_tpmpublic, handle=handle)
         try:
@@ -185,28 +178,8 @@ class Storage:
         except TpmRefusedError as refused:
             if not refused.is_wrong_authorisation:
                 raise
-            if self.lockout_known:
-                self._reset_lockout_count()
             return False
         return True
-
-    def _reset_lockout_count(self) -> None:
-        try:
-            with self.tpm.session() as session:
-                self.tpm.run(
-                    "DictionaryAttackLockReset",
-                    self.esapi.dictionary_attack_lock_reset,
-                    lock_handle=ESYS_TR.LOCKOUT,
-                    session1=session,
-                )
-        except TpmRefusedError as refused:
-            if not refused.is_wrong_authorisation:
-                raise
-            raise TpmError(
-                "the TPM's lockout authorisation is not the one kept here",
-                "the TPM was cleared and another tool owns it now: take our "
-                "lockout.auth away, or clear the TPM in the firmware set-up",
-            ) from None
 
 
 def _sealed_template(policy: bytes) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from attacker import COUNTER_LIKE_OURS, Attacker
+from attacker import AEM_SRK_PUBLIC, COUNTER_LIKE_OURS, Attacker
 from vault_world import (
     EVIL,
     INTERNAL,
@@ -41,7 +41,7 @@ from aemseal.flows.enrol import (
 )
 from aemseal.flows.vault import LOCKOUT_FILE, OWNER_FILE, Vault
 from aemseal.formats.hook_files import hook_conf
-from aemseal.formats.srk_templates import OWN_TEMPLATE, STORAGE_TEMPLATES
+from aemseal.formats.srk_templates import OWN_TEMPLATE
 from aemseal.words.errors import AemsealError, LockoutError, TpmError, VaultError
 from aemseal.world.tpm import NV_RANGE, Hierarchy
 from aemseal.world.tpm_storage import SRK_HANDLE
@@ -54,7 +54,6 @@ pytestmark = pytest.mark.tpm
 
 AEM_OWNER = b"5f3759df5f3759df5f3759df5f3759df"
 AEM_SRK_PASSWORD = b"AEM's SRK password"
-AEM_TEMPLATE = next(each for each in STORAGE_TEMPLATES if each.unguarded)
 
 
 @pytest.fixture
@@ -74,7 +73,7 @@ def set_auth(world: World, hierarchy: Hierarchy, value: bytes) -> None:
 def plant_srk(world: World, password: bytes, owner: bytes = b"") -> None:
     with connected(world.chip.tcti) as esapi:
         attacker = Attacker(esapi, owner)
-        key = attacker.primary(AEM_TEMPLATE.public, password)
+        key = attacker.primary(AEM_SRK_PUBLIC, password)
         attacker.persist(key, SRK_HANDLE)
 
 
@@ -255,6 +254,21 @@ def test_a_storage_key_with_a_password_is_left_alone_with_the_lockout_count(
     assert world.unseal(parent=SRK_HANDLE + 1) == SECRET
 
 
+@pytest.mark.parametrize("password", [b"", AEM_SRK_PASSWORD], ids=["none", "one"])
+def test_power_cuts_after_the_secret_was_shown_never_lock_the_tpm(
+    world: World, password: bytes
+) -> None:
+    """Anti Evil Maid's own key has no noDA: sealed to, the third boot was refused."""
+    plant_srk(world, password)
+    state = world.enrol(OLD)
+    for _ in range(5):
+        assert world.unseal(parent=state.storage.handle) == SECRET
+        world.chip.power_cut()
+        world.boot(OLD)
+    with connected(world.chip.tcti) as esapi:
+        assert lockout_count(esapi) == 0
+
+
 def test_a_lockout_authorisation_of_another_tool_stays(world: World) -> None:
     set_auth(world, Hierarchy.LOCKOUT, b"another tool's")
     plant_srk(world, AEM_SRK_PASSWORD)
@@ -275,7 +289,7 @@ def test_a_planted_storage_key_is_not_sealed_to(world: World) -> None:
 def test_a_tpm_in_lockout_is_left_as_it_is(world: World) -> None:
     with connected(world.chip.tcti) as esapi:
         attacker = Attacker(esapi)
-        key = attacker.primary(AEM_TEMPLATE.public, AEM_SRK_PASSWORD)
+        key = attacker.primary(AEM_SRK_PUBLIC, AEM_SRK_PASSWORD)
         esapi.tr_set_auth(esys_handle=key, auth_value=b"a guess")
         for _ in range(10):
             with pytest.raises(RefusedError):
