@@ -15,7 +15,13 @@ from aemseal.face.terminal import Terminal
 from aemseal.flows.state import STATE_FILE, VaultState
 from aemseal.flows.status import CutShortError, cut_short
 from aemseal.words.digest import HashAlgorithm, PcrBank, PcrSelection
-from aemseal.words.errors import LockoutError, TpmError, UsageError, VaultError
+from aemseal.words.errors import (
+    LockoutError,
+    TpmChangedError,
+    TpmError,
+    UsageError,
+    VaultError,
+)
 from aemseal.world.config import Config, load_config
 from aemseal.world.host import Host, LiveHost
 from aemseal.world.recording import RecordedHost
@@ -142,7 +148,7 @@ class Run:
             vault = Vault(self.files, tpm)
             try:
                 settled = vault.settle()
-            except VaultError as error:
+            except (VaultError, TpmChangedError) as error:
                 if must_settle:
                     raise
                 settled = error.message
