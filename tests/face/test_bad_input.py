@@ -201,16 +201,27 @@ def test_a_log_from_a_trenchboot_launch_is_refused_by_stack(lent_da: Laptop) -> 
 
 
 def test_the_sha1_bank_of_a_real_laptop_is_refused_by_name(
-    tmp_path: Path,
+    lent_new: Laptop, tmp_path: Path
 ) -> None:
-    """Dell Latitude E5470: tboot's own events are in sha256 alone."""
-    log = next(VECTORS.rglob("*e5470*.bin"), None) or next(
-        VECTORS.rglob("*E5470*"), None
-    )
-    if log is None or not log.is_file():
+    """Dell Latitude E5470, tboot 1.10.2: tboot's own events are in sha256 alone."""
+    log = next(VECTORS.rglob("*E5470*.bin"), None)
+    if log is None:
         pytest.skip(f"no log of the E5470 below {VECTORS}")
     report = run("log", str(log), "--json").report
     assert report["coverage"]["sha1"]["17"]["complete"] is False
+    folder = tmp_path / "recording"
+    assert lent_new.aemseal("record", str(folder)).code == 0
+    (folder / "event-log.bin").write_bytes(log.read_bytes())
+    pcrs = json.loads((folder / "pcrs.json").read_bytes())
+    for bank, values in report["pcrs"].items():
+        pcrs[bank]["values"] |= values
+    (folder / "pcrs.json").write_text(json.dumps(pcrs))
+    assert run("log", "--host", str(folder), "--pcrs", "sha256:17,18").code == 0
+    for verb in ("log", "predict"):
+        ran = run(verb, "--host", str(folder), "--pcrs", "sha1:17,18")
+        assert ran.code == 4
+        assert ran.error.startswith("tboot did not extend the sha1 bank with event ")
+        assert ran.hint == "use sha256"
 
 
 # --- the launch ---
