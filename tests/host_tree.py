@@ -90,6 +90,7 @@ def questions(host: Host) -> dict[str, Callable[[], object]]:
         "no bank": lambda: host.pcrs(SHA1),
         "grub": host.grub_config,
         "env": host.grub_env,
+        "efi": host.is_efi,
         "hook": host.hook_record,
         "state": lambda: host.saved("state.json"),
         "baseline": lambda: host.saved("baseline.json"),

@@ -49,6 +49,7 @@ def _plain_reads(host: Host) -> list[Callable[[], object]]:
         *map(bank, HashAlgorithm),
         host.grub_config,
         host.grub_env,
+        host.is_efi,
         host.hook_record,
         *map(state, SAVED_FILES),
     ]

@@ -7,6 +7,7 @@ and the digest that is planned, shown and sealed to is that of this one read.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -34,7 +35,6 @@ from aemseal.words.errors import (
     AemsealError,
     BootFileError,
     FormatError,
-    GrubError,
     ReplayError,
     SelectionError,
 )
@@ -193,10 +193,18 @@ def survey_against(
 
 
 def read_menu(host: Host) -> GrubMenu:
-    """Evaluate the host's grub.cfg; a GrubError's hint says which file that is."""
+    """Evaluate the host's grub.cfg, as the GRUB of this machine's firmware would.
+
+    A GrubError's hint says which file that is.
+    """
     where, config = host.grub_config()
+    known = {
+        "prefix": posixpath.dirname(where),
+        "grub_platform": "efi" if host.is_efi() else "pc",
+        "grub_cpu": "x86_64" if host.is_efi() else "i386",
+    }
     try:
-        return evaluate(config, host.grub_env(), _GrubFiles(host))
+        return evaluate(config, host.grub_env(), _GrubFiles(host), known)
     except GrubError as error:
         hint = f"it is {where}: repair it, or write it anew with grub-mkconfig"
         raise GrubError(error.message, error.hint or hint) from None

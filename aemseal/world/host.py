@@ -50,6 +50,9 @@ GRUB_CONFIG_PLACES = (
     "/boot/efi/EFI/qubes/grub.cfg",  # Qubes OS on UEFI
 )
 
+EFI_FOLDER = "/sys/firmware/efi"
+"""There only when UEFI started the kernel (Linux Documentation/ABI, also in dom0)."""
+
 HOOK_RECORD = "/run/aemseal/record"
 SAVED_FILES = ("state.json", "baseline.json")
 """The files of the state folder that hold no secret; the others are never read."""
@@ -92,6 +95,9 @@ class Host(Protocol):
 
         BootFileError when it is too large or cannot be read.
         """
+
+    def is_efi(self) -> bool:
+        """Whether UEFI firmware started this machine; GRUB's platform is "efi" then."""
 
     def resolve(self, grub_path: str) -> str:
         """Return where a path of GRUB's lies below the root.
@@ -195,6 +201,10 @@ class LiveHost:
         if self._files.is_folder(place):
             return None
         return self._files.read(place, GRUB_CONFIG_LIMIT, BootFileError)
+
+    def is_efi(self) -> bool:
+        """Look for the kernel's EFI folder, which a PC BIOS gives it no cause for."""
+        return self._files.is_folder(EFI_FOLDER)
 
     def resolve(self, grub_path: str) -> str:
         """Decide by existence: as it is below /boot, then below /boot, then as is."""

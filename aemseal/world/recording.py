@@ -105,6 +105,10 @@ class _Answers(ABC):
         """See Host."""
         return self._bytes("grub_read", path)
 
+    def is_efi(self) -> bool:
+        """See Host."""
+        return self._answer("is_efi") is True
+
     def resolve(self, grub_path: str) -> str:
         """See Host."""
         answer = self._answer("resolve", grub_path)
@@ -204,6 +208,7 @@ class RecordingHost(_Answers):
             "grub_env": host.grub_env,
             "grub_exists": host.grub_exists,
             "grub_read": host.grub_read,
+            "is_efi": host.is_efi,
             "resolve": host.resolve,
             "hook_record": host.hook_record,
             "saved": host.saved,

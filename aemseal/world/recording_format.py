@@ -291,6 +291,7 @@ _READERS: Mapping[str, tuple[int, Callable[[Fields, Read], Answer]]] = {
     "grub_env": (0, _bytes),
     "grub_exists": (1, _flag),
     "grub_read": (1, _sourced),
+    "is_efi": (0, _flag),
     "resolve": (1, _path),
     "hook_record": (0, _bytes),
     "saved": (1, _bytes),

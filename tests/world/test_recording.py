@@ -205,7 +205,7 @@ class _Silent(LiveHost):
     def __getattribute__(self, name: str) -> object:
         if name in ("event_log", "pcrs", "grub_config", "grub_env", "grub_exists"):
             return _refuse
-        if name in ("grub_read", "resolve", "look", "hook_record", "saved"):
+        if name in ("is_efi", "grub_read", "resolve", "look", "hook_record", "saved"):
             return _refuse
         return super().__getattribute__(name)
 
