@@ -35,6 +35,7 @@ from aemseal.words.errors import (
     AemsealError,
     BootFileError,
     FormatError,
+    GrubError,
     ReplayError,
     SelectionError,
 )
