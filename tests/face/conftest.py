@@ -13,15 +13,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from laptop import Laptop, Prepared
+from laptop import MODELS, Laptop, MakeLaptop, Prepared
 from tpm_sim.boot_directory import make_boot_directory
 from tpm_sim.cache import Cache
 from tpm_sim.machine import Machine
-from tpm_sim.machines import TBOOT_DA, TBOOT_LEGACY, MachineModel
-
-MODELS = {each.name: each for each in (TBOOT_DA, TBOOT_LEGACY)}
-
-MakeLaptop = Callable[..., Laptop]
+from tpm_sim.machines import TBOOT_DA, MachineModel
 
 
 class Workshop:

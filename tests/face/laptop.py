@@ -15,7 +15,7 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any, Self
 
 from tpm_sim.initramfs import HookRun, build_command, run_hook
 from tpm_sim.machine import Machine
-from tpm_sim.machines import MachineModel
+from tpm_sim.machines import TBOOT_DA, TBOOT_LEGACY, MachineModel
 
 from aemseal.face.cli import main
 
@@ -247,3 +247,9 @@ def _copy_tree(source: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     words = ["cp", "--archive", "--sparse=always", f"{source}/.", str(target)]
     subprocess.run(words, check=True, timeout=60)
+
+
+MODELS = {each.name: each for each in (TBOOT_DA, TBOOT_LEGACY)}
+
+MakeLaptop = Callable[..., Laptop]
+"""What the fixtures `own`, `lent` and the like hand out."""

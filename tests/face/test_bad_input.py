@@ -15,17 +15,19 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MakeLaptop
 from contract import check
-from laptop import SECRET, Laptop, Ran, changed, run
+from laptop import SECRET, Laptop, MakeLaptop, Ran, changed, run
 from tpm_sim.cache import PROJECT, Cache
 from tpm_sim.machine import Machine
 from tpm_sim.machines import TBOOT_DA, TBOOT_LEGACY
 
+from aemseal.flows.state import VaultState
+from aemseal.flows.vault import Journal
 from aemseal.words.digest import Digest, HashAlgorithm
 
 pytestmark = pytest.mark.tpm
@@ -563,6 +565,21 @@ def test_a_tpm_that_was_cleared_is_no_changed_boot(own: MakeLaptop) -> None:
     assert laptop.shows_the_secret()
 
 
+def test_remove_helps_where_the_tpm_was_cleared_in_the_middle_of_a_move(
+    own: MakeLaptop,
+) -> None:
+    laptop = own()
+    state = VaultState.parse(laptop.path(STATE).read_bytes())
+    after = replace(state, count=state.count + 1)
+    journal = Journal("stage", state.count, after.count, after, enrolling=False)
+    laptop.write(JOURNAL, journal.to_bytes())
+    tpm2(laptop, "tpm2_clear", "-c", "l", auth(laptop, "lockout"))
+    assert laptop.aemseal("confirm").code == 4
+    assert laptop.aemseal("remove").code == 0
+    assert laptop.enrol().code == 0
+    assert laptop.shows_the_secret()
+
+
 def test_a_counter_that_is_gone_is_no_changed_boot(own: MakeLaptop) -> None:
     laptop = own()
     owner = auth(laptop, "owner")
@@ -820,6 +837,7 @@ def test_an_initramfs_that_cannot_be_built_keeps_nothing_enrolled(
     own: MakeLaptop,
 ) -> None:
     laptop = own(enrolled=False)
+    working = laptop.path(CONFIG).read_bytes()
     laptop.path(CONFIG).unlink()
     message = "how to build the initramfs with it is not configured"
     refuses(laptop, "enrol text", 4, message, "initramfs_command", stdin=SECRET)
@@ -833,6 +851,9 @@ def test_an_initramfs_that_cannot_be_built_keeps_nothing_enrolled(
         assert CONFIG in ran.hint
         assert laptop.aemseal("status", "--json").report["staged"] == []
         assert not laptop.path("/boot/aemseal").exists()
+    laptop.write(CONFIG, working)
+    assert laptop.enrol().code == 0, "the TPM is ours already: taken up again"
+    assert laptop.shows_the_secret()
 
 
 def test_a_medium_that_is_not_at_hand_is_named(own: MakeLaptop) -> None:

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from conftest import MODELS, MakeLaptop
-from laptop import SECRET, Laptop, changed
+from laptop import MODELS, SECRET, Laptop, MakeLaptop, changed
 from tpm_sim.cache import Cache
 from tpm_sim.machines import TBOOT_DA, MachineModel
 

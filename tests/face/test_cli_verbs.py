@@ -13,9 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import MakeLaptop
 from contract import check
-from laptop import SECRET, Laptop, changed, run
+from laptop import SECRET, Laptop, MakeLaptop, changed, run
 from tpm_sim.cache import PROJECT, Cache
 from tpm_sim.hashing import hash_mle
 from tpm_sim.machines import TBOOT_LEGACY

@@ -8,9 +8,8 @@ import json
 from typing import Any
 
 import pytest
-from conftest import MakeLaptop
 from contract import check
-from laptop import Laptop, changed
+from laptop import Laptop, MakeLaptop, changed
 
 from aemseal.face.render import explanation_lines, status_lines, status_report
 from aemseal.flows.state import VaultState
