@@ -9,11 +9,12 @@ that names the file and the field.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from aemseal.formats.strict_json import Fields, dump_json, load_json
+from aemseal.words import errors
 from aemseal.words.digest import Digest, HashAlgorithm, PcrBank
 from aemseal.words.errors import AemsealError, EvidenceError, FormatError, UsageError
 from aemseal.words.wanted import FileFacts, View, Wanted
@@ -75,13 +76,12 @@ class Told:
         return written if self.offset is None else {**written, "offset": self.offset}
 
 
-def _kinds(base: type[AemsealError]) -> Iterator[type[AemsealError]]:
-    yield base
-    for each in base.__subclasses__():
-        yield from _kinds(each)
-
-
-_ERRORS = {each.kind: each for each in _kinds(AemsealError)}
+_ERRORS = {
+    each.kind: each
+    for each in vars(errors).values()
+    if isinstance(each, type) and issubclass(each, AemsealError)
+}
+"""By kind, the classes of words/errors.py alone: a layer may have finer ones."""
 
 
 @dataclass(frozen=True, slots=True)
