@@ -11,6 +11,8 @@ from typing import Any
 from aemseal.face import render
 from aemseal.face.named_file import open_named, read_named
 from aemseal.face.run import Run
+from aemseal.flows.boot_menu import touch_everything
+from aemseal.flows.evidence import parse_named_log, read_launch
 from aemseal.flows.hash_file import FileHash, hash_acm, hash_luks, hash_mle, hash_module
 from aemseal.flows.moves import ACCEPTED, STAGED, cancel
 from aemseal.flows.record import record
@@ -24,14 +26,7 @@ from aemseal.flows.status import (
     read_running,
     status,
 )
-from aemseal.flows.survey import (
-    Survey,
-    parse_named_log,
-    read_launch,
-    refuse_unpredicted,
-    survey,
-    touch_everything,
-)
+from aemseal.flows.survey import Survey, refuse_unpredicted, survey
 from aemseal.measure.explain import Verdict
 from aemseal.measure.log_report import log_report
 from aemseal.measure.plan import Plan

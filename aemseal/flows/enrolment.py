@@ -19,14 +19,9 @@ from aemseal.flows.enrol import (
     seal,
     write_hook_files,
 )
+from aemseal.flows.known_boots import predicted_boot, sealed_boot, unexplained
 from aemseal.flows.state import NextBootCheck, SealedBoot, VaultState
-from aemseal.flows.survey import (
-    Survey,
-    predicted_boot,
-    sealed_boot,
-    survey,
-    unexplained,
-)
+from aemseal.flows.survey import Survey, survey
 from aemseal.flows.vault import Vault
 from aemseal.formats.hook_files import pin_of
 from aemseal.measure.boot_entry import Role

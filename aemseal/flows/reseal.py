@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from aemseal.flows.known_boots import predicted_boot, sealed_boot
 from aemseal.flows.moves import (
     ACCEPTED,
     STAGED,
@@ -17,7 +18,7 @@ from aemseal.flows.moves import (
     standing,
 )
 from aemseal.flows.state import SealedBoot, VaultState
-from aemseal.flows.survey import Survey, predicted_boot, sealed_boot, survey
+from aemseal.flows.survey import Survey, survey
 from aemseal.measure.claims import Prediction
 from aemseal.measure.plan import Plan, plan, require_origins
 from aemseal.words.digest import PcrSelection

@@ -6,15 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from aemseal.flows.evidence import no_hook, read_hook_record, read_launch, require_hook
 from aemseal.flows.moves import ACCEPTED, STAGED, UNKNOWN, standing
 from aemseal.flows.reseal import next_boot
 from aemseal.flows.state import NextBootCheck, SealedBoot, VaultState
-from aemseal.flows.survey import (
-    no_hook,
-    read_hook_record,
-    read_launch,
-    require_hook,
-)
 from aemseal.formats.hook_files import HookRecord
 from aemseal.formats.tpm_policy import policy_pcr
 from aemseal.measure.explain import (

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from host_tree import machine
 
-from aemseal.flows.survey import read_menu
+from aemseal.flows.boot_menu import read_menu
 from aemseal.words.errors import GrubError
 from aemseal.world.host import EFI_FOLDER
 

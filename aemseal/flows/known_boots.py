@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Boots as the vault knows them: a name for people, and a policy for the TPM."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aemseal.flows.state import SealedBoot
+from aemseal.formats.tpm_policy import policy_pcr
+from aemseal.measure.baseline import Baseline
+from aemseal.measure.boot_entry import Role
+from aemseal.measure.calibrate import Calibration
+from aemseal.measure.claims import Calibrated, Measurement, Prediction
+from aemseal.words.digest import PcrSelection
+
+
+def boot_name(measured: Iterable[Measurement]) -> str:
+    """Return the name a person knows a boot by: Xen's version and the kernel."""
+    words = []
+    for each in measured:
+        if each.role is Role.XEN:
+            version = each.source.version
+            words.append(f"Xen {version}" if version else _file_name(each))
+        elif each.role is Role.KERNEL:
+            words.append(_file_name(each))
+    return ", ".join(word for word in words if word) or "an unnamed boot"
+
+
+def sealed_boot(
+    boot: Baseline, policy: bytes, since: str, known: Iterable[SealedBoot] = ()
+) -> SealedBoot:
+    """Name a boot; a name that another one has already gets a number."""
+    name = plain = boot_name(boot.measurements)
+    taken = {each.name: each.policy for each in known}
+    number = 2
+    while name in taken and taken[name] != policy:
+        name, number = f"{plain} ({number})", number + 1
+    return SealedBoot(name, since, policy, boot)
+
+
+def predicted_boot(
+    prediction: Prediction,
+    selection: PcrSelection,
+    since: str,
+    known: Iterable[SealedBoot] = (),
+    *,
+    unchecked: frozenset[Role] = frozenset(),
+) -> SealedBoot:
+    """Return a prediction as a boot that can be staged.
+
+    PredictionError unless every selected PCR is known, and every rule behind it but
+    those of the roles in `unchecked` was calibrated.
+    """
+    values = prediction.require(selection, unchecked)
+    boot = Baseline(
+        prediction.entry, prediction.stack, prediction.map, prediction.measurements
+    )
+    return sealed_boot(boot, policy_pcr(selection, values), since, known)
+
+
+def unexplained(calibration: Calibration) -> str:
+    """Name what of the running boot no file gives: "xen (PCR 17), kernel (PCR 17)"."""
+    return ", ".join(
+        f"{each.role} (PCR {each.pcr})"
+        for each in calibration.measured
+        if each.calibrated is Calibrated.NO
+    )
+
+
+def _file_name(measured: Measurement) -> str:
+    return (measured.source.path or "").rsplit("/", 1)[-1]
