@@ -128,6 +128,14 @@ def lent_new(lenders: Callable[[MachineModel, bool], Laptop]) -> Iterator[Laptop
     yield from _handed_back(lenders(TBOOT_DA, False))
 
 
+@pytest.fixture
+def no_traceback(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+    """Whatever a test gives the command line, Python does not show through."""
+    yield
+    captured = capfd.readouterr()
+    assert "Traceback" not in captured.out + captured.err
+
+
 def _handed_back(laptop: Laptop) -> Iterator[Laptop]:
     before = laptop.kept()
     yield laptop
