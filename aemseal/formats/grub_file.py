@@ -41,7 +41,9 @@ _MAX_MEMORY = 256 << 20
 
 
 class _Decoder(Protocol):
-    """One way a file is packed. Both raise BootFileError."""
+    """One way a file is packed. Both methods raise BootFileError."""
+
+    packing: str | None
 
     def feed(self, data: bytes) -> bytes:
         """Return what these next bytes of the file add."""
@@ -90,6 +92,11 @@ class GrubReader:
         self._decoder.finish()
         self._look_for_more(at_end=True)
         return plain
+
+    @property
+    def packing(self) -> str | None:
+        """What the file was packed with, "gzip" or "xz"; None for a plain one."""
+        return None if self._decoder is None else self._decoder.packing
 
     def _decide(self) -> bytes:
         """Choose the decoder by the first bytes; return them for it."""
@@ -146,6 +153,8 @@ def _is_gzip_for_grub(first: bytes) -> bool:
 
 
 class _Plain:
+    packing: str | None = None
+
     def feed(self, data: bytes) -> bytes:
         return data
 
@@ -159,6 +168,8 @@ class _Gzip:
     GRUB takes the length from the file's last four bytes, so what follows the
     member, or another member, changes what it reads.
     """
+
+    packing: str | None = "gzip"
 
     def __init__(self, path: str, limit: int) -> None:
         self._path = path
@@ -183,6 +194,8 @@ class _Gzip:
 
 class _Xz:
     """One .xz stream, of blocks that GRUB's xz embedded can read (`XzBlocks`)."""
+
+    packing: str | None = "xz"
 
     def __init__(self, path: str, limit: int) -> None:
         self._path = path

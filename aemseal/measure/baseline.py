@@ -127,6 +127,7 @@ def _source_to_json(source: Source) -> Json:
         "file_digests": _digests_to_json(source.file_digests),
         "capabilities": source.capabilities,
         "view": source.view.value if source.view else None,
+        "packing": source.packing,
     }
     return {name: value for name, value in fields.items() if value not in (None, {})}
 
@@ -145,6 +146,7 @@ def _source(fields: Mapping[str, object]) -> Source:
         file_digests=_digests(fields.get("file_digests", {})),
         capabilities=_text_or_none(fields, "capabilities"),
         view=None if view is None else View(view),
+        packing=_text_or_none(fields, "packing"),
     )
 
 

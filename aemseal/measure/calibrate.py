@@ -13,7 +13,7 @@ encrypted root, to which the formula is applied afresh: a digest is never believ
 because it was kept.
 
 What it does not say: that GRUB treats a syntax the running entry does not use as we do
-(--nounzip, quoting). Those rules are GRUB's, the same on every machine, and tested
+(--nounzip, quoting, another packing). Those rules are GRUB's, the same on every machine, and tested
 against GRUB itself; each first use is a caution of the prediction. Were one wrong, we
 would predict a digest that no boot gives: the secret stays in, the boot of before stays
 accepted, and nobody else's boot fits, since a digest names its bytes.

@@ -46,7 +46,8 @@ class Source:
     A file carries `path`, its own digests (`file_digests`, in its view) and, where
     it has one, `cmdline`; a carried one the number of the `event` it repeats.
     `version` is the file's own word for its release, for people; `capabilities` an
-    MLE header's word, as "0x627"; `view` the view that `file_digests` are of.
+    MLE header's word, as "0x627"; `view` the view that `file_digests` are of, and
+    `packing` what GRUB unpacks the file with for it.
     """
 
     kind: SourceKind
@@ -57,6 +58,7 @@ class Source:
     file_digests: Digests = field(default_factory=dict)
     capabilities: str | None = None
     view: View | None = None
+    packing: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -255,7 +255,10 @@ def _combined(launch: TbootLaunch, extend: LoggedExtend) -> str | None:
 
 
 def _cautions(calibration: Calibration, modules: list[FileDigest]) -> list[str]:
-    """Name the syntax of GRUB's that the running boot did not use: see calibrate."""
+    """Name what of GRUB's the running boot did not use: see calibrate.
+
+    A packing is one: GRUB unpacks what it has a module loaded for (gzio, xzio).
+    """
     seen = [
         each.source
         for each in calibration.modules
@@ -263,11 +266,14 @@ def _cautions(calibration: Calibration, modules: list[FileDigest]) -> list[str]:
     ]
     raw_seen = any(source.view is View.RAW for source in seen)
     quoting_seen = any(_quotes(source) for source in seen)
+    packings_seen = {None, *(source.packing for source in seen)}
     cautions = []
     for file, _ in modules:
         where = f"{file.source.path} ({file.role})"
         if file.source.view is View.RAW and not raw_seen:
             cautions.append(f"{where} is the first to be loaded with --nounzip")
+        if file.source.packing not in packings_seen:
+            cautions.append(f"{where} is the first packed with {file.source.packing}")
         if _quotes(file.source) and not quoting_seen:
             cautions.append(f"{where} is the first with quotes in its command line")
     return cautions

@@ -36,6 +36,7 @@ from aemseal.words.events import (
 )
 from aemseal.words.wanted import (
     NOTE_MLE_CAPABILITIES,
+    NOTE_PACKING,
     NOTE_TBOOT_SKIPS,
     NOTE_TBOOT_VERSION,
     NOTE_XEN_VERSION,
@@ -225,6 +226,7 @@ def _file_source(
         file_digests=facts.digests if facts else {},
         capabilities=notes.get(NOTE_MLE_CAPABILITIES),
         view=wanted.view,
+        packing=notes.get(NOTE_PACKING),
     )
 
 

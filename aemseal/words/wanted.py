@@ -71,6 +71,9 @@ NOTE_TBOOT_VERSION = "tboot_version"
 NOTE_MLE_CAPABILITIES = "mle_capabilities"
 """The capabilities word of the MLE header, as "0x627"."""
 
+NOTE_PACKING = "packing"
+"""What GRUB unpacked the file with: "gzip" or "xz"; absent where it is plain."""
+
 NOTE_TBOOT_SKIPS = "tboot_skips"
 """What tboot takes this module for, and may drop it unmeasured: "sinit-acm", or policy
 data, "lcp-policy-data" ("lcp-policy-data-v1" of version 0 and 1)."""

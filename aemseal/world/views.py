@@ -20,6 +20,7 @@ from aemseal.words.digest import Digest, Digests, HashAlgorithm
 from aemseal.words.errors import BootFileError, EvidenceError, FormatError
 from aemseal.words.wanted import (
     NOTE_MLE_CAPABILITIES,
+    NOTE_PACKING,
     NOTE_TBOOT_SKIPS,
     NOTE_TBOOT_VERSION,
     NOTE_XEN_VERSION,
@@ -160,9 +161,10 @@ class FileViews:
         seen = self._raw if wanted.view is View.RAW else self._grub
         assert seen is not None
         if wanted.view is not View.MLE:
-            return FileFacts(
-                wanted, seen.hashes.size, seen.hashes.digests(), seen.notes()
-            )
+            notes = seen.notes()
+            if wanted.view is View.GRUB and self._reader is not None:
+                notes |= _note(NOTE_PACKING, self._reader.packing)
+            return FileFacts(wanted, seen.hashes.size, seen.hashes.digests(), notes)
         assert mle is not None
         measured = _Hashes(self._banks)
         try:

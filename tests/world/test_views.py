@@ -177,10 +177,17 @@ class TestNotes:
 
     def test_a_xen_image_tells_its_version(self) -> None:
         xen = b"\x7fELF" + bytes(5000) + b"gcc 12\0.5\0 Xen 4.17.5\n\0<denied>\0"
-        assert facts_of(gzip.compress(xen), View.GRUB).notes == {
-            "xen_version": "4.17.5"
-        }
+        assert facts_of(xen, View.GRUB).notes == {"xen_version": "4.17.5"}
         assert facts_of(gzip.compress(xen), View.RAW).notes == {}
+
+    def test_what_grub_unpacks_a_file_with_is_told(self) -> None:
+        content = bytes(5000)
+        for packing, packed in {
+            "gzip": gzip.compress(content),
+            "xz": lzma.compress(content, check=lzma.CHECK_CRC32),
+        }.items():
+            assert facts_of(packed, View.GRUB).notes == {"packing": packing}
+            assert facts_of(packed, View.RAW).notes == {}
 
     def test_versions_are_read_of_elf_images_only(self) -> None:
         text = b"initramfs\0 Xen 4.17.5\n\0"
@@ -191,7 +198,7 @@ class TestNotes:
         assert facts_of(module, View.GRUB).notes == {"tboot_skips": "sinit-acm"}
         assert facts_of(module + b"x", View.GRUB).notes == {}
         packed = gzip.compress(module)
-        assert facts_of(packed, View.GRUB).notes == {"tboot_skips": "sinit-acm"}
+        assert facts_of(packed, View.GRUB).notes["tboot_skips"] == "sinit-acm"
         assert facts_of(packed, View.RAW).notes == {}
 
     def test_lcp_policy_data_says_so_too(self) -> None:

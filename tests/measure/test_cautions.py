@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is used for the first time is a caution of the prediction."""
+
+from __future__ import annotations
+
+import pytest
+from tboot_boots import DA, Boot, Machine, a_boot, facts_of
+
+from aemseal.measure.baseline import Baseline
+from aemseal.measure.calibrate import Calibration, Candidate, calibrate
+from aemseal.measure.predict import predict
+
+
+def running(machine: Machine, boot: Boot) -> Calibration:
+    return calibrate(machine.launched(boot), [Candidate(boot.entry, facts_of(boot))])
+
+
+def cautions(calibration: Calibration, following: Boot) -> tuple[str, ...]:
+    facts = facts_of(following)
+    return predict(
+        calibration, following.entry, facts, hook_measures_luks=True
+    ).cautions
+
+
+def packed(boot: Boot, number: int, packing: str) -> Boot:
+    return boot.with_module(number, notes={"packing": packing}, nounzip=False)
+
+
+@pytest.mark.parametrize("packing", ["gzip", "xz"])
+def test_a_packing_the_running_boot_did_not_use_is_one(packing: str) -> None:
+    """GRUB unpacks only what it has a module loaded for; the log cannot tell yet."""
+    boot = a_boot()
+    following = packed(boot, 2, packing)
+    expected = f"/boot/initramfs.img (initramfs) is the first packed with {packing}"
+    assert cautions(running(DA, boot), following) == (expected,)
+
+
+def test_a_packing_that_was_seen_is_none_wherever_it_was_seen() -> None:
+    boot = packed(a_boot(), 0, "gzip")
+    following = packed(boot, 2, "gzip")
+    assert cautions(running(DA, boot), following) == ()
+
+
+def test_the_baseline_remembers_how_files_were_packed() -> None:
+    boot = packed(a_boot(), 0, "xz")
+    kept = running(DA, boot).baseline(boot.title)
+    again = Baseline.from_json(kept.to_json())
+    assert [each.source.packing for each in again.measurements].count("xz") == 1
