@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from vault_world import RefusedError
+from unsealer import RefusedError
 
 # isort: split
-# tpm2-pytss only after vault_world, which quiets what 2.3 warns of on import
+# tpm2-pytss only after unsealer, which quiets what 2.3 warns of on import
 from tpm2_pytss import (
     ESYS_TR,
     TPM2_ALG,

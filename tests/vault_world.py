@@ -1,22 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A machine for the tests of the vault: a TPM, a disk, boots, and a power switch.
-
-What the boot hook does (unseal by the whole policy) is written out here against the
-TPM alone, from docs/slot-format.md, so that nothing of the vault vouches for itself.
-"""
+"""A machine for the tests of the vault: a TPM, a disk, boots, and a power switch."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from tpm_sim.swtpm import LOCALITY_LAUNCHED, LOCALITY_OS, Swtpm
+from unsealer import (
+    SELECTION,
+    SHA256,
+    NoAcceptanceError,
+    RefusedError,
+    Unsealer,
+    connected,
+    read_count,
+)
 
 from aemseal.flows.enrol import Secret, own_the_tpm, seal, write_hook_files
 from aemseal.flows.state import SealedBoot, VaultState
@@ -24,7 +28,7 @@ from aemseal.flows.vault import Vault
 from aemseal.formats.slot import VAULT_FILE, Acceptance, VaultFile, acceptance_file
 from aemseal.formats.tpm_policy import policy_pcr
 from aemseal.measure.baseline import Baseline
-from aemseal.words.digest import Digest, HashAlgorithm, PcrSelection
+from aemseal.words.digest import Digest, HashAlgorithm
 from aemseal.world.config import Medium
 from aemseal.world.seam import Seam
 from aemseal.world.store import Files
@@ -32,27 +36,8 @@ from aemseal.world.tpm import Tpm
 
 # isort: split
 # tpm2-pytss only after aemseal.world.tpm, which quiets what 2.3 warns of on import
-from tpm2_pytss import (
-    ESAPI,
-    ESYS_TR,
-    TPM2_ALG,
-    TPM2_CAP,
-    TPM2_EO,
-    TPM2_SE,
-    TPM2B_DIGEST,
-    TPM2B_PRIVATE,
-    TPM2B_PUBLIC,
-    TPMA_SESSION,
-    TPML_DIGEST,
-    TPMT_PUBLIC,
-    TPMT_SIGNATURE,
-    PyTCTI,
-    TCTILdr,
-    TSS2_Exception,
-)
+from tpm2_pytss import PyTCTI, TCTILdr
 
-SHA256 = HashAlgorithm.SHA256
-SELECTION = PcrSelection.of(SHA256, {13, 17, 18})
 INTERNAL = Medium("internal", "/boot/aemseal")
 STICK = Medium("stick", "/media/stick/aemseal")
 SECRET = b"the quick brown fox of 1998 jumps over a lazy Xen"
@@ -61,65 +46,6 @@ SINIT = b"the SINIT module"
 
 _TPM_STATE = "tpm2-00.permall"
 """What swtpm keeps over a power cut."""
-
-
-class PowerCutError(BaseException):
-    """The power fails here. No handler of errors may see it, so no Exception."""
-
-
-class PowerCut(Seam):
-    """Cuts the power before or after the k-th effect; after that nothing works."""
-
-    def __init__(self, at: int = -1, *, after: bool = False) -> None:
-        self.at, self.after = at, after
-        self.steps: list[str] = []
-        self.off = False
-
-    @contextmanager
-    def step(self, what: str) -> Iterator[None]:
-        if self.off:
-            raise PowerCutError(what)
-        number = len(self.steps)
-        self.steps.append(what)
-        if number == self.at and not self.after:
-            self.off = True
-            raise PowerCutError(f"before {what}")
-        yield
-        if number == self.at:
-            self.off = True
-            raise PowerCutError(f"after {what}")
-
-
-class Watching(PowerCut):
-    """Takes a fingerprint of everything durable before and after every effect."""
-
-    def __init__(self, fingerprint: Callable[[], bytes]) -> None:
-        super().__init__()
-        self.fingerprint = fingerprint
-        self.points: list[tuple[int, bool, bytes]] = []
-
-    @contextmanager
-    def step(self, what: str) -> Iterator[None]:
-        number = len(self.steps)
-        self.points.append((number, False, self.fingerprint()))
-        with super().step(what):
-            yield
-        self.points.append((number, True, self.fingerprint()))
-
-    def cuts(self) -> list[tuple[int, bool]]:
-        """Where to cut so that every durable state on the way is met once.
-
-        A state that a cut leaves is what is on the disk and in the TPM's memory: two
-        cuts with nothing durable between them leave the same one.
-        """
-        found: list[tuple[int, bool]] = []
-        last = b""
-        for number, after, fingerprint in self.points:
-            if fingerprint != last:
-                assert after or not found, f"an effect before {self.steps[number]}"
-                found.append((number, after))
-            last = fingerprint
-        return found
 
 
 @dataclass(frozen=True)
@@ -158,151 +84,6 @@ EVIL = Boot("evil", b"the evil maid's xen")
 BOOTS = (OLD, NEW, NEWER, EVIL)
 
 
-class RefusedError(Exception):
-    """The TPM refused an unsealing: which command, with which TPM_RC."""
-
-    def __init__(self, command: str, code: int) -> None:
-        super().__init__(f"{command}: 0x{code:x}")
-        self.command, self.code = command, code
-
-
-class NoAcceptanceError(Exception):
-    """The medium holds no acceptance for the counter's value."""
-
-
-@dataclass
-class Unsealer:
-    """The hook's way to the secret, one method a step, by tpm2-pytss alone.
-
-    An attacker takes the same way with a step changed: `branches`, `key`, `operand`
-    and so on may be set to something else than the files say.
-    """
-
-    esapi: Any
-    vault: VaultFile
-    acceptance: Acceptance
-    selection: str = str(SELECTION)
-    handles: list[Any] = field(default_factory=list)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for handle in reversed(self.handles):
-            # An object that was refused or flushed by the TPM itself is gone.
-            try:
-                self.esapi.flush_context(flush_handle=handle)
-            except TSS2_Exception:
-                continue
-        self.handles.clear()
-
-    def do(self, name: str, /, **arguments: object) -> Any:
-        """Send a command; RefusedError when the TPM says no."""
-        try:
-            return getattr(self.esapi, name)(**arguments)
-        except TSS2_Exception as error:
-            raise RefusedError(name, int(error.rc)) from None
-
-    def _kept(self, handle: Any) -> Any:
-        self.handles.append(handle)
-        return handle
-
-    def session(self) -> Any:
-        handle = self.do(
-            "start_auth_session",
-            tpm_key=ESYS_TR.NONE,
-            bind=ESYS_TR.NONE,
-            session_type=TPM2_SE.POLICY,
-            symmetric="aes128cfb",
-            auth_hash=TPM2_ALG.SHA256,
-        )
-        self.esapi.trsess_set_attributes(
-            session=handle, attributes=TPMA_SESSION.CONTINUESESSION
-        )
-        return self._kept(handle)
-
-    def policy_pcr(self, session: Any) -> None:
-        self.do(
-            "policy_pcr", policy_session=session, pcr_digest=b"", pcrs=self.selection
-        )
-
-    def policy_or(self, session: Any, branches: list[bytes] | None = None) -> None:
-        digests = branches or [each.policy for each in self.acceptance.branches]
-        self.do("policy_or", policy_session=session, p_hash_list=digest_list(digests))
-
-    def policy_nv(self, session: Any, operand: bytes | None = None) -> None:
-        index = self.do("tr_from_tpmpublic", handle=self.vault.counter)
-        self.do(
-            "policy_nv",
-            auth_handle=index,
-            nv_index=index,
-            policy_session=session,
-            operand_b=operand or self.acceptance.count.to_bytes(8, "big"),
-            operation=TPM2_EO.EQ,
-            offset=0,
-        )
-
-    def policy_authorize(self, session: Any) -> None:
-        area, _ = TPMT_PUBLIC.unmarshal(self.vault.key)
-        key = self._kept(
-            self.do(
-                "load_external",
-                in_public=TPM2B_PUBLIC(publicArea=area),
-                hierarchy=ESYS_TR.OWNER,
-            )
-        )
-        name = bytes(self.esapi.tr_get_name(handle=key))
-        approved, reference = self.acceptance.policy, self.vault.policy_ref
-        signature, _ = TPMT_SIGNATURE.unmarshal(self.acceptance.signature)
-        ticket = self.do(
-            "verify_signature",
-            key_handle=key,
-            digest=TPM2B_DIGEST(hashlib.sha256(approved + reference).digest()),
-            signature=signature,
-        )
-        self.do(
-            "policy_authorize",
-            policy_session=session,
-            approved_policy=approved,
-            policy_ref=reference,
-            key_sign=name,
-            check_ticket=ticket,
-        )
-        self.esapi.flush_context(flush_handle=self.handles.pop())
-
-    def satisfied(self) -> Any:
-        """Return a session that has gone the whole way."""
-        session = self.session()
-        self.policy_pcr(session)
-        self.policy_or(session)
-        self.policy_nv(session)
-        self.policy_authorize(session)
-        return session
-
-    def load(self, part: int = 0, parent: int = 0x81000001) -> Any:
-        sealed = self.vault.secrets[0].parts[part]
-        public, _ = TPM2B_PUBLIC.unmarshal(sealed.public)
-        private, _ = TPM2B_PRIVATE.unmarshal(sealed.private)
-        key = self.do("tr_from_tpmpublic", handle=parent)
-        return self._kept(
-            self.do("load", parent_handle=key, in_private=private, in_public=public)
-        )
-
-    def take(self, item: Any, session: Any) -> bytes:
-        return bytes(self.do("unseal", item_handle=item, session1=session))
-
-    def secret(self, parent: int = 0x81000001) -> bytes:
-        """Unseal every part; RefusedError when the TPM says no."""
-        secret = b""
-        for part in range(len(self.vault.secrets[0].parts)):
-            session = self.satisfied()
-            secret += self.take(self.load(part, parent), session)
-            for handle in self.handles:
-                self.esapi.flush_context(flush_handle=handle)
-            self.handles.clear()
-        return secret
-
-
 class Wire(PyTCTI):  # type: ignore[misc] # tpm2-pytss has no types
     """A listener on the TPM's bus: passes everything on and keeps a copy."""
 
@@ -330,25 +111,6 @@ class Wire(PyTCTI):  # type: ignore[misc] # tpm2-pytss has no types
             for message in self.heard
             for at in range(len(value) - window + 1)
         )
-
-
-@contextmanager
-def connected(tcti: str) -> Iterator[Any]:
-    """Speak to the TPM as anybody can."""
-    esapi = ESAPI(tcti=tcti)
-    try:
-        yield esapi
-    finally:
-        esapi.close()
-
-
-def digest_list(digests: list[bytes]) -> Any:
-    """Return a TPML_DIGEST."""
-    marshalled = struct.pack(">I", len(digests)) + b"".join(
-        struct.pack(">H", len(each)) + each for each in digests
-    )
-    listed, _ = TPML_DIGEST.unmarshal(marshalled)
-    return listed
 
 
 class World:
@@ -536,21 +298,3 @@ def enrol(
         staged=tuple(boot.sealed for boot in staged),
     )
     return seal(vault, state, Secret("text", "text", secret))
-
-
-def lockout_count(esapi: Any) -> int:
-    """Return how many failures count towards lockout (TPM_PT_LOCKOUT_COUNTER)."""
-    _, data = esapi.get_capability(
-        capability=TPM2_CAP.TPM_PROPERTIES, prop=0x20E, property_count=1
-    )
-    return int.from_bytes(bytes(data.marshal())[-4:], "big")
-
-
-def read_count(esapi: Any, handle: int) -> int:
-    """Read the counter as the hook does. RefusedError when it is not to be had."""
-    try:
-        index = esapi.tr_from_tpmpublic(handle=handle)
-        data = esapi.nv_read(nv_index=index, size=8, offset=0, auth_handle=index)
-    except TSS2_Exception as error:
-        raise RefusedError("nv_read", int(error.rc)) from None
-    return int.from_bytes(bytes(data), "big")

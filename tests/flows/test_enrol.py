@@ -11,24 +11,9 @@ from pathlib import Path
 
 import pytest
 from attacker import AEM_SRK_PUBLIC, COUNTER_LIKE_OURS, Attacker
-from vault_world import (
-    EVIL,
-    INTERNAL,
-    NEW,
-    OLD,
-    SECRET,
-    SELECTION,
-    STICK,
-    PowerCut,
-    PowerCutError,
-    RefusedError,
-    Watching,
-    Wire,
-    World,
-    connected,
-    enrol,
-    lockout_count,
-)
+from power_cuts import PowerCut, PowerCutError, Watching
+from unsealer import SELECTION, RefusedError, connected, lockout_count
+from vault_world import EVIL, INTERNAL, NEW, OLD, SECRET, STICK, Wire, World, enrol
 
 from aemseal.flows.enrol import (
     HOOK_FOLDER,

@@ -15,19 +15,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from vault_world import (
-    EVIL,
-    NEW,
-    NEWER,
-    OLD,
-    Boot,
-    NoAcceptanceError,
-    PowerCut,
-    PowerCutError,
-    RefusedError,
-    Watching,
-    World,
-)
+from power_cuts import PowerCut, PowerCutError, Watching
+from unsealer import NoAcceptanceError, RefusedError
+from vault_world import EVIL, NEW, NEWER, OLD, Boot, World
 
 from aemseal.flows.moves import (
     ACCEPTED,

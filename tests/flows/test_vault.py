@@ -16,6 +16,8 @@ import pytest
 from attacker import Attacker
 from hypothesis import given
 from hypothesis import strategies as st
+from power_cuts import PowerCut, PowerCutError
+from unsealer import NoAcceptanceError, connected
 from vault_world import (
     INTERNAL,
     NEW,
@@ -24,12 +26,8 @@ from vault_world import (
     SECRET,
     STICK,
     Boot,
-    NoAcceptanceError,
-    PowerCut,
-    PowerCutError,
     Wire,
     World,
-    connected,
     enrol,
 )
 

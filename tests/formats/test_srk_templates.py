@@ -9,22 +9,14 @@ from collections.abc import Iterator
 
 import pytest
 from tpm_sim.swtpm import Swtpm
-from vault_world import connected
+from unsealer import connected
 
-from aemseal.formats.srk_templates import (
-    STORAGE_TEMPLATES,
-    StorageTemplate,
-)
+from aemseal.formats.srk_templates import STORAGE_TEMPLATES, StorageTemplate
 from aemseal.formats.tpm_policy import name_of
 
 # isort: split
-# tpm2-pytss only after vault_world, which quiets what 2.3 warns of on import
-from tpm2_pytss import (
-    ESYS_TR,
-    TPM2B_PUBLIC,
-    TPM2B_SENSITIVE_CREATE,
-    TPMT_PUBLIC,
-)
+# tpm2-pytss only after unsealer, which quiets what 2.3 warns of on import
+from tpm2_pytss import ESYS_TR, TPM2B_PUBLIC, TPM2B_SENSITIVE_CREATE, TPMT_PUBLIC
 
 BY_NAME = {each.name: each for each in STORAGE_TEMPLATES}
 NO_DA = 1 << 10

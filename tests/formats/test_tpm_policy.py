@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tpm_sim.swtpm import Swtpm
-from vault_world import connected, digest_list
+from unsealer import connected, digest_list
 
 from aemseal.formats.tpm_policy import (
     COUNTER_ATTRIBUTES,

@@ -12,14 +12,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tpm_sim.swtpm import Swtpm
-from vault_world import connected
+from unsealer import connected
 
 from aemseal.formats.tpm_policy import ecdsa_signature
 from aemseal.words.errors import VaultError
 from aemseal.world.signing import AUTH_SIZE, SigningKey, random_auth
 
 # isort: split
-# tpm2-pytss only after vault_world, which quiets what 2.3 warns of on import
+# tpm2-pytss only after unsealer, which quiets what 2.3 warns of on import
 from tpm2_pytss import (
     ESYS_TR,
     TPM2B_DIGEST,

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from vault_world import PowerCut, PowerCutError
+from power_cuts import PowerCut, PowerCutError
 
 from aemseal.words.errors import AemsealError, VaultError
 from aemseal.world.store import LOCK_FILE, READ_LIMIT, Files

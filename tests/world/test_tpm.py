@@ -9,16 +9,12 @@ from typing import Any
 
 import pytest
 from tpm_sim.swtpm import Swtpm
-from vault_world import Wire, connected
+from unsealer import connected
+from vault_world import Wire
 
 from aemseal.formats.tpm_policy import counter_public
 from aemseal.words.digest import HashAlgorithm
-from aemseal.words.errors import (
-    BankError,
-    LockoutError,
-    TpmChangedError,
-    TpmError,
-)
+from aemseal.words.errors import BankError, LockoutError, TpmChangedError, TpmError
 from aemseal.world.seam import Seam
 from aemseal.world.tpm import NV_RANGE, Hierarchy, Tpm, TpmRefusedError
 

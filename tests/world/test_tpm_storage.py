@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from attacker import AEM_SRK_PUBLIC, Attacker
 from tpm_sim.swtpm import Swtpm
-from vault_world import Wire, lockout_count
+from unsealer import lockout_count
+from vault_world import Wire
 
 from aemseal.formats.slot import PART_SIZE, SealedPart
 from aemseal.formats.srk_templates import (
@@ -27,11 +28,7 @@ from aemseal.world.tpm_storage import SRK_HANDLE, Storage
 
 # isort: split
 # tpm2-pytss only after vault_world, which quiets what 2.3 warns of on import
-from tpm2_pytss import (
-    ESYS_TR,
-    TPM2B_PRIVATE,
-    TPM2B_PUBLIC,
-)
+from tpm2_pytss import ESYS_TR, TPM2B_PRIVATE, TPM2B_PUBLIC
 
 pytestmark = pytest.mark.tpm
 

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Attacks with old files of Xen and old files of ours: what is retired stays so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from vault_world import NEW, OLD, SECRET, World
+from victim import (
+    RC_APPROVED,
+    RC_BRANCH,
+    RC_COUNT,
+    RC_POLICY_FAIL,
+    code_of,
+    in_force,
+    kept,
+    unsealing,
+    victim,
+)
+
+pytestmark = pytest.mark.tpm
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with victim(tmp_path) as world:
+        yield world
+
+
+def test_without_any_attack_the_accepted_boot_opens_and_no_other(world: World) -> None:
+    assert world.opening_for_attacker() == {NEW.name}
+    world.boot(NEW)
+    assert world.unseal() == SECRET
+
+
+def test_old_files_of_xen_get_nothing(world: World) -> None:
+    world.boot(OLD)
+    with unsealing(world) as hook:
+        session = hook.session()
+        hook.policy_pcr(session)
+        assert code_of(hook.policy_or, session) == RC_BRANCH
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_old_files_of_xen_with_old_files_of_ours_get_nothing(
+    world: World, count: int
+) -> None:
+    world.boot(OLD)
+    with unsealing(world, acceptance=kept(world, count)) as hook:
+        session = hook.session()
+        hook.policy_pcr(session)
+        hook.policy_or(session)
+        assert code_of(hook.policy_nv, session) == RC_COUNT
+
+
+def test_an_old_acceptance_under_the_new_number_gets_nothing(world: World) -> None:
+    _, now = in_force(world)
+    renamed = replace(kept(world, 3), count=now.count)
+    world.boot(OLD)
+    with unsealing(world, acceptance=renamed) as hook:
+        session = hook.session()
+        hook.policy_pcr(session)
+        hook.policy_or(session)
+        hook.policy_nv(session)
+        assert code_of(hook.policy_authorize, session) == RC_APPROVED
+
+
+def test_leaving_the_counter_out_gets_nothing(world: World) -> None:
+    world.boot(OLD)
+    with unsealing(world, acceptance=kept(world, 3)) as hook:
+        session = hook.session()
+        hook.policy_pcr(session)
+        hook.policy_or(session)
+        assert code_of(hook.policy_authorize, session) == RC_APPROVED
+        assert code_of(hook.take, hook.load(), session) == RC_POLICY_FAIL
