@@ -84,6 +84,10 @@ EVIL = Boot("evil", b"the evil maid's xen")
 BOOTS = (OLD, NEW, NEWER, EVIL)
 
 
+def called(*boots: Boot) -> set[str]:
+    return {boot.name for boot in boots}
+
+
 class Wire(PyTCTI):  # type: ignore[misc] # tpm2-pytss has no types
     """A listener on the TPM's bus: passes everything on and keeps a copy."""
 
@@ -272,6 +276,15 @@ class World:
             if path.rpartition("/")[2].startswith(prefix):
                 found += [parse(each) for each in versions]
         return found
+
+
+@contextmanager
+def enrolled(folder: Path, media: tuple[Medium, ...] = (INTERNAL,)) -> Iterator[World]:
+    """A machine that runs the old Xen, enrolled there."""
+    with World(folder) as world:
+        world.boot(OLD)
+        world.enrol(OLD, media=media)
+        yield world
 
 
 def enrol(

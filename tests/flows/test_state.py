@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from json_values import JSON
 
 from aemseal.flows.state import NextBootCheck, SealedBoot, VaultState
 from aemseal.measure.baseline import Baseline
@@ -101,16 +102,6 @@ def test_a_field_of_another_shape_is_damage(field: str, value: object) -> None:
     fields[field] = value
     with pytest.raises(VaultError, match=r"state.json is damaged"):
         VaultState.parse(json.dumps(fields).encode())
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.text(max_size=8), inner, max_size=3)
-    ),
-    max_leaves=6,
-)
 
 
 @given(st.data())
