@@ -4,22 +4,15 @@
 from __future__ import annotations
 
 import pytest
-from tboot_boots import DA, Boot, Machine, a_boot, facts_of
+from predictions import next_boot, running
+from tboot_boots import DA, Boot, a_boot
 
 from aemseal.measure.baseline import Baseline
-from aemseal.measure.calibrate import Calibration, Candidate, calibrate
-from aemseal.measure.predict import predict
-
-
-def running(machine: Machine, boot: Boot) -> Calibration:
-    return calibrate(machine.launched(boot), [Candidate(boot.entry, facts_of(boot))])
+from aemseal.measure.calibrate import Calibration
 
 
 def cautions(calibration: Calibration, following: Boot) -> tuple[str, ...]:
-    facts = facts_of(following)
-    return predict(
-        calibration, following.entry, facts, hook_measures_luks=True
-    ).cautions
+    return next_boot(calibration, following).cautions
 
 
 def packed(boot: Boot, number: int, packing: str) -> Boot:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from predictions import OTHER_UUID, running
 from tboot_boots import (
     LEGACY,
     MACHINES,
@@ -17,13 +18,11 @@ from tboot_boots import (
     File,
     Machine,
     a_boot,
-    facts_of,
     luks_record,
     module_digest,
 )
 
 from aemseal.measure.boot_entry import Role
-from aemseal.measure.calibrate import Candidate, calibrate
 from aemseal.measure.explain import (
     BootStatus,
     Explanation,
@@ -37,7 +36,6 @@ from aemseal.measure.explain import (
 from aemseal.measure.luks import LuksExtends
 from aemseal.measure.reports import explain_report
 
-OTHER_UUID = "00000000-aaaa-bbbb-cccc-dddddddddddd"
 EVIL = File("/boot/evil", b"evil")
 
 
@@ -47,9 +45,7 @@ def known(
     status: BootStatus = BootStatus.ACCEPTED,
     machine: Machine = LEGACY,
 ) -> KnownBoot:
-    candidates = [Candidate(boot.entry, facts_of(boot))]
-    calibration = calibrate(machine.launched(boot), candidates, None, luks_record(boot))
-    return KnownBoot(name, status, calibration.measured)
+    return KnownBoot(name, status, running(machine, boot).measured)
 
 
 def explained(

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from predictions import next_boot, running
 from tboot_boots import (
     DA,
     LEGACY,
@@ -20,19 +21,11 @@ from tboot_boots import (
     File,
     Machine,
     a_boot,
-    facts_of,
-    luks_record,
     module_digest,
 )
 
 from aemseal.measure.boot_entry import Role
-from aemseal.measure.calibrate import Calibration, Candidate, calibrate
-from aemseal.measure.claims import (
-    Measurement,
-    Prediction,
-    Source,
-    SourceKind,
-)
+from aemseal.measure.claims import Measurement, Prediction, Source, SourceKind
 from aemseal.measure.plan import (
     Change,
     OriginKind,
@@ -41,7 +34,6 @@ from aemseal.measure.plan import (
     plan,
     require_origins,
 )
-from aemseal.measure.predict import predict
 from aemseal.measure.reports import plan_report
 from aemseal.words.errors import OriginError
 
@@ -49,15 +41,8 @@ UCODE = File("/boot/ucode.bin", b"microcode")
 XSM = File("/boot/xsm.bin", b"xsm policy")
 
 
-def running(machine: Machine, boot: Boot) -> Calibration:
-    candidates = [Candidate(boot.entry, facts_of(boot))]
-    return calibrate(machine.launched(boot), candidates, None, luks_record(boot))
-
-
 def predicted(machine: Machine, boot: Boot, following: Boot) -> Prediction:
-    calibration = running(machine, boot)
-    facts = facts_of(following)
-    return predict(calibration, following.entry, facts, hook_measures_luks=True)
+    return next_boot(running(machine, boot), following)
 
 
 def plan_of(boot: Boot, following: Boot, machine: Machine = LEGACY) -> Plan:
