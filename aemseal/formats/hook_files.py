@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from aemseal.formats.text_lines import LineReader
 from aemseal.words.digest import Digest, HashAlgorithm, PcrSelection
-from aemseal.words.errors import UsageError
+from aemseal.words.errors import SelectionError, UsageError
 
 RECORD_LIMIT = 8192
 CAP_DATA = b"aemseal cap"
@@ -39,10 +39,11 @@ class HookRecord:
     """What the hook says it did in this boot.
 
     `luks` are the extends of PCR 13 in order, as (UUID, digest); `cap` is absent
-    when the cap failed; `pin` names the storage key the initramfs trusts.
+    when the cap failed; `selection` and `pin` (which storage key to trust) are what the
+    measured initramfs holds, whatever lies on the disk by now.
     """
 
-    algorithm: HashAlgorithm
+    selection: PcrSelection
     pin: bytes
     luks: tuple[tuple[str, Digest], ...]
     cap: Digest | None
@@ -56,10 +57,8 @@ class HookRecord:
         reader = LineReader.of(what, data, RECORD_LIMIT)
         if reader.fields("aemseal-record", 1) != ["1"]:
             raise reader.fail("another version of the format")
-        try:
-            algorithm = HashAlgorithm.named(reader.fields("bank", 1)[0])
-        except UsageError as error:
-            raise reader.fail(error.message) from None
+        selection = _selection(reader)
+        algorithm = selection.algorithm
         pin = reader.hex(reader.fields("pin", 1)[0], 32)
         luks = []
         while reader.next_is("luks"):
@@ -78,7 +77,12 @@ class HookRecord:
         if reader.next_is("branch"):
             branch = reader.name(reader.fields("branch", 1)[0])
         reader.finish()
-        return cls(algorithm, pin, tuple(luks), cap, outcome, count, branch)
+        return cls(selection, pin, tuple(luks), cap, outcome, count, branch)
+
+    @property
+    def algorithm(self) -> HashAlgorithm:
+        """The bank of the digests."""
+        return self.selection.algorithm
 
     @property
     def measured(self) -> Digest:
@@ -92,3 +96,17 @@ class HookRecord:
     def left(self) -> Digest:
         """PCR 13 as the hook left it: what the TPM must hold now."""
         return self.measured if self.cap is None else self.measured.extended(self.cap)
+
+
+def _selection(reader: LineReader) -> PcrSelection:
+    """Read the bank and the PCRs, ascending as hook.conf has them."""
+    try:
+        algorithm = HashAlgorithm.named(reader.fields("bank", 1)[0])
+    except UsageError as error:
+        raise reader.fail(error.message) from None
+    listed = reader.fields("pcrs", 1)[0].split(",")
+    pcrs = tuple(reader.number(each) for each in listed)
+    try:
+        return PcrSelection(algorithm, pcrs)
+    except (ValueError, SelectionError):
+        raise reader.fail("not a selection of PCRs, ascending") from None

@@ -4,7 +4,7 @@
 # What a run leaves behind it: the record in /run, and on the screen the secret or one
 # sentence.
 #
-# Needs `outcome`, `run` and `work`; what the run came to know: `bank`, `pin`,
+# Needs `outcome`, `run` and `work`; what the run came to know: `bank`, `pcrs`, `pin`,
 # `measured`, `cap_digest`, `count`, `branch`, `secret`; `say` and its `interrupted`,
 # and the screen as descriptor 3. Sets `status`, the exit code.
 
@@ -12,7 +12,8 @@ write_record() {
     # Without a configuration there is no bank to write a record about.
     if [ -z "$bank" ] || [ -z "$pin" ] || [ -z "$work" ]; then return 0; fi
     {
-        printf 'aemseal-record 1\nbank %s\npin %s\n%s' "$bank" "$pin" "$measured"
+        printf 'aemseal-record 1\nbank %s\npcrs %s\n' "$bank" "$pcrs"
+        printf 'pin %s\n%s' "$pin" "$measured"
         if [ -n "$cap_digest" ]; then printf 'cap %s\n' "$cap_digest"; fi
         printf 'outcome %s\n' "$outcome"
         if [ "$outcome" = unsealed ]; then

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import pytest
-from laptop import SECRET, Laptop, MakeLaptop, changed
-from refusals import JOURNAL, KERNEL, RECORD, STATE, refuses, status_says
+from laptop import KERNEL, SECRET, Laptop, MakeLaptop, changed
+from refusals import JOURNAL, RECORD, STATE, refuses, status_says
 
 pytestmark = [pytest.mark.tpm, pytest.mark.usefixtures("no_traceback")]
 
@@ -125,7 +125,11 @@ def test_the_hook_record_of_another_boot_is_told(lent_da: Laptop) -> None:
 
 
 def test_the_hook_record_of_another_bank_is_told(lent_da: Laptop) -> None:
-    other = b"aemseal-record 1\nbank sha1\npin " + b"0" * 64 + b"\noutcome failed\n"
+    other = (
+        b"aemseal-record 1\nbank sha1\npcrs 13,17\npin "
+        + b"0" * 64
+        + b"\noutcome failed\n"
+    )
     with changed(lent_da, RECORD, other):
         for verb in (*NEEDS_THE_RECORD, "predict"):
             refuses(lent_da, verb, 4, f"{RECORD} tells of the sha1 bank, not of sha256")

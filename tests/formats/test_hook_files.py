@@ -26,6 +26,7 @@ CAP = SHA256.hash(CAP_DATA)
 RECORD = (
     "aemseal-record 1\n"
     "bank sha256\n"
+    "pcrs 13,17,18\n"
     f"pin {'77' * 32}\n"
     f"luks {UUID} {HEADER.hex}\n"
     f"cap {CAP.hex}\n"
@@ -35,6 +36,7 @@ RECORD = (
 )
 
 banks = st.sampled_from([SHA1, SHA256, HashAlgorithm.SHA384, HashAlgorithm.SHA512])
+pcrs = st.sets(st.integers(0, 23), min_size=1)
 names = st.from_regex(r"[A-Za-z0-9._-]{1,32}", fullmatch=True)
 
 
@@ -46,7 +48,7 @@ def records(draw: st.DrawFn) -> HookRecord:
     )
     uuid = st.from_regex(r"[0-9A-Za-z-]{1,64}", fullmatch=True)
     return HookRecord(
-        algorithm=bank,
+        selection=PcrSelection.of(bank, draw(pcrs)),
         pin=draw(st.binary(min_size=32, max_size=32)),
         luks=tuple(draw(st.lists(st.tuples(uuid, digest), max_size=8))),
         cap=draw(st.none() | digest),
@@ -60,7 +62,8 @@ def written(record: HookRecord) -> bytes:
     """Write a record as the page says."""
     lines = [
         "aemseal-record 1",
-        f"bank {record.algorithm}",
+        f"bank {record.selection.algorithm}",
+        f"pcrs {','.join(map(str, record.selection.pcrs))}",
         f"pin {record.pin.hex()}",
         *(f"luks {uuid} {digest.hex}" for uuid, digest in record.luks),
         *([] if record.cap is None else [f"cap {record.cap.hex}"]),
@@ -96,7 +99,7 @@ def test_pcr_13_is_the_headers_in_order_and_then_the_cap() -> None:
 
 
 def test_without_headers_and_cap_pcr_13_is_zero() -> None:
-    record = HookRecord(SHA1, bytes(32), (), None, "no-luks")
+    record = HookRecord(PcrSelection(SHA1, (13, 17)), bytes(32), (), None, "no-luks")
     assert record.measured == record.left == SHA1.zero()
 
 
@@ -104,6 +107,17 @@ BAD_RECORDS = {
     "another version": ("aemseal-record 1", "aemseal-record 2"),
     "a bank not known": ("bank sha256", "bank md5"),
     "a bank of another size": ("bank sha256", "bank sha1"),
+    "no selection": ("pcrs 13,17,18\n", ""),
+    "an empty selection": ("pcrs 13,17,18", "pcrs "),
+    "a PCR above 23": ("pcrs 13,17,18", "pcrs 13,17,24"),
+    "a PCR twice": ("pcrs 13,17,18", "pcrs 13,13,17"),
+    "PCRs that descend": ("pcrs 13,17,18", "pcrs 17,13"),
+    "a PCR with a leading zero": ("pcrs 13,17,18", "pcrs 013,17"),
+    "a selection with spaces": ("pcrs 13,17,18", "pcrs 13, 17"),
+    "the selection before the bank": (
+        "bank sha256\npcrs 13,17,18",
+        "pcrs 13,17,18\nbank sha256",
+    ),
     "a short pin": ("pin 77", "pin "),
     "a UUID with a slash": (UUID, "../../etc"),
     "a UUID too long": (UUID, "a" * 65),

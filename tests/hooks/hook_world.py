@@ -364,7 +364,7 @@ def held(
     assert machine.pcr(13) == machine.pcr13_capped(measured=measured)
     assert machine.left_behind() == []
     assert [each.name for each in machine.run.iterdir()] == ["record"]
-    keys = ["aemseal-record", "bank", "pin", "luks", "cap", "outcome"]
+    keys = ["aemseal-record", "bank", "pcrs", "pin", "luks", "cap", "outcome"]
     if not measured:
         keys.remove("luks")
     if word == "unsealed":

@@ -75,6 +75,7 @@ def test_the_hook_opens_what_the_package_sealed(bare: Machine, size: int) -> Non
         record = HookRecord.parse((bare.run / "record").read_bytes())
         assert record.left.value == bare.pcr(13)
         assert record.pin == pin_of(key.serialized)
+        assert record.selection == selection()
         assert outcome.stdout == (text + b"\n" if word == "unsealed" else b"")
 
     shows(OLD, "unsealed")
