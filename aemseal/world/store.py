@@ -5,17 +5,21 @@ Paths are as on the running system ("/var/lib/aemseal/state.json") and are taken
 `root`. Each step announces itself at the seam. OSError becomes AemsealError (exit 1)
 that names the path and the cause.
 
-A medium's folder was in other hands: nothing in it but a regular file is opened, a
-folder that is a link is no medium, and what lies where a new file is made gives way.
+A medium's folder was in other hands: nothing in it but a regular file is opened, and
+a folder that is a link is no medium. Nobody can lie in wait where a new file is made,
+since its temporary name is not to be known before; and a folder that bears the name
+it is to have in the end is renamed out of the way.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import re
+import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from aemseal.words.errors import AemsealError, VaultError
@@ -26,6 +30,8 @@ STATE_FOLDER = "/var/lib/aemseal"
 LOCK_FILE = f"{STATE_FOLDER}/lock"
 READ_LIMIT = 16 << 20
 """No file of ours is larger; a larger one is not ours."""
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.new", re.DOTALL)
 
 
 class Files:
@@ -72,21 +78,20 @@ class Files:
     def write(self, path: str, data: bytes, mode: int = 0o600) -> None:
         """Put `data` at `path`, wholly or not at all, and lastingly."""
         place = self.below_root(path)
-        beside = place.with_name(f".{place.name}.new")
         with _told(path):
             self._make_folder(place.parent)
-            with self.seam.step(f"write {path}"):
-                beside.unlink(missing_ok=True)
-                handle = os.open(
-                    beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode
-                )
-                with os.fdopen(handle, "wb") as file:
-                    os.fchmod(file.fileno(), mode)
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-            with self.seam.step(f"rename {path}"):
-                beside.replace(place)
+            beside = _beside(place, "new")
+            try:
+                with self.seam.step(f"write {path}"):
+                    _sweep(place.parent)
+                    _write_new(beside, data, mode)
+                with self.seam.step(f"rename {path}"):
+                    _make_way(place)
+                    beside.replace(place)
+            except OSError:
+                with suppress(OSError):
+                    beside.unlink()
+                raise
             with self.seam.step(f"sync {path}"):
                 _sync_folder(place.parent)
 
@@ -133,9 +138,44 @@ class Files:
         if folder.is_dir():
             return
         self._make_folder(folder.parent)
-        with self.seam.step(f"make folder /{folder.relative_to(self.root)}"):
+        name = f"/{folder.relative_to(self.root)}"
+        with _told(name), self.seam.step(f"make folder {name}"):
             folder.mkdir(mode=0o700, exist_ok=True)
             _sync_folder(folder.parent)
+
+
+def _beside(place: Path, kind: str) -> Path:
+    """Return a name in the same folder that nobody can know before."""
+    return place.with_name(f".{place.name}.{secrets.token_hex(8)}.{kind}")
+
+
+def _write_new(place: Path, data: bytes, mode: int) -> None:
+    """Make a file where there is none, and have it on the disk."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(place, flags, mode), "wb") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what writes that were cut short left; what cannot be, is left."""
+    for each in folder.iterdir():
+        if _TEMPORARY.fullmatch(each.name) is None:
+            continue
+        with suppress(OSError):
+            if stat.S_ISREG(each.lstat().st_mode):
+                each.unlink()
+
+
+def _make_way(place: Path) -> None:
+    """Rename a folder that bears a file's name: no file could replace it.
+
+    It is not ours and may hold anything, so it is kept.
+    """
+    if place.is_dir() and not place.is_symlink():
+        place.rename(_beside(place, "aside"))
 
 
 @contextmanager
