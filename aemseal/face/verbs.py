@@ -14,12 +14,12 @@ from aemseal.face.run import Run
 from aemseal.flows.boot_menu import touch_everything
 from aemseal.flows.evidence import parse_named_log, read_launch
 from aemseal.flows.hash_file import FileHash, hash_acm, hash_luks, hash_mle, hash_module
-from aemseal.flows.moves import ACCEPTED, STAGED, cancel
+from aemseal.flows.media import medium_problems
+from aemseal.flows.moves import ACCEPTED, NOT_ACCEPTED, RETIRED, STAGED, cancel
 from aemseal.flows.record import record
 from aemseal.flows.reseal import NextBoot, confirm_running, next_boot, reseal
 from aemseal.flows.state import STATE_FILE, VaultState
 from aemseal.flows.status import (
-    NOT_ACCEPTED,
     CountNow,
     explain_running,
     nothing_enrolled,
@@ -131,6 +131,8 @@ def verb_predict(run: Run) -> int:
 def verb_plan(run: Run) -> int:
     """Show what changed and who answers for it; 3 where a reseal is needed."""
     following = _next_boot(run)
+    if following.problem is not None:
+        raise following.problem
     run.terminal.result(
         dict(plan_report(following.plan)), render.plan_lines(following.plan)
     )
@@ -144,6 +146,8 @@ def verb_reseal(run: Run) -> int:
     with run.vault() as vault:
         vault.require_open(run.require_state())
         following = _next_boot(run)
+        if following.problem is not None:
+            raise following.problem
         _require_known_names(following.plan, run.arguments.accept)
         for line in _plan_words(following):
             run.terminal.say(line)
@@ -159,7 +163,12 @@ def verb_reseal(run: Run) -> int:
         )
         if after.stale:
             run.terminal.say(f"aemseal: not refreshed: {', '.join(after.stale)}")
-        return _show_reseal(run, following, done=after is not state)
+        moved = after.count != state.count
+        known = following.standing in (ACCEPTED, STAGED)
+        refreshed = moved and known and not run.arguments.new_only
+        if refreshed:
+            run.terminal.say("aemseal: wrote anew what was missing on a medium")
+        return _show_reseal(run, following, done=moved and not refreshed)
 
 
 def _show_reseal(run: Run, following: NextBoot, *, done: bool) -> int:
@@ -284,9 +293,7 @@ def verb_confirm(run: Run) -> int:
             done = confirm_running(vault, state, run.host)
         except NotAcceptedError as error:
             why = explain_running(run.host, state, None)
-            raise NotAcceptedError(
-                f"{error.message} ({why.advice})", error.hint
-            ) from None
+            raise NotAcceptedError(error.message, why.advice) from None
     report = {
         "schema": "aemseal.confirm/1",
         "accepted_as": done.accepted_as,
@@ -307,7 +314,12 @@ def verb_confirm(run: Run) -> int:
 def verb_explain(run: Run) -> int:
     """Say why this boot was not accepted; 6 unless it was."""
     state = run.require_state()
-    explanation = explain_running(run.host, state, _telling(run, run.count_now))
+    explanation = explain_running(
+        run.host,
+        state,
+        _telling(run, run.count_now),
+        is_settled=run.unsettled is None,
+    )
     run.terminal.result(
         dict(explain_report(explanation)), render.explanation_lines(explanation)
     )
@@ -344,6 +356,7 @@ def verb_status(run: Run) -> int:
             check=run.arguments.check,
             entry=run.arguments.entry,
             trouble=trouble,
+            media=() if run.is_recorded else medium_problems(run.files, run.state),
         )
         if state is not run.state and not run.is_recorded:
             _keep_check(run, state)
@@ -352,7 +365,8 @@ def verb_status(run: Run) -> int:
     run.terminal.result(render.status_report(found), render.status_lines(found))
     if found.problem is not None:
         return found.problem.exit_code
-    return EXIT_RESEAL_NEEDED if found.next_boot == NOT_ACCEPTED else EXIT_DONE
+    is_needed = found.next_boot in (NOT_ACCEPTED, RETIRED)
+    return EXIT_RESEAL_NEEDED if is_needed else EXIT_DONE
 
 
 def _keep_check(run: Run, looked: VaultState) -> None:

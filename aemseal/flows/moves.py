@@ -11,12 +11,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from aemseal.flows.state import RETIRED_KEPT, NextBootCheck, SealedBoot, VaultState
+from aemseal.measure.boot_entry import Role
 from aemseal.words.errors import NotAcceptedError, VaultError
 
 if TYPE_CHECKING:
     from aemseal.flows.vault import Vault
 
 ACCEPTED, STAGED, RETIRED, UNKNOWN = "accepted", "staged", "retired", "unknown"
+NOT_ACCEPTED = "not-accepted"
+
+_FILE_ROLES = frozenset({Role.MLE, Role.XEN, Role.KERNEL, Role.INITRAMFS, Role.MODULE})
 
 
 def standing(state: VaultState, policy: bytes) -> str:
@@ -44,11 +48,13 @@ def stage(
     predicted: SealedBoot,
     *,
     new_only: bool = False,
+    is_next: bool = True,
 ) -> VaultState:
     """Accept the predicted boot beside those accepted (or, `new_only`, alone).
 
     An earlier staged boot gives way, unless it is the one that runs now. `new_only`
     retires the boots that were accepted until now, the running one among them.
+    `is_next` says that GRUB boots it next, which is then on record as checked.
     """
     require_accepted(state, running)
     if not new_only and standing(state, predicted.policy) == ACCEPTED:
@@ -61,7 +67,8 @@ def stage(
         state = _retiring(replace(state, accepted=same), (*others, *waiting))
         waiting = ()
     staged = waiting if same else (*waiting, predicted)
-    checked = NextBootCheck(STAGED if staged else ACCEPTED, predicted.since)
+    word = STAGED if staged else ACCEPTED
+    checked = NextBootCheck(word, predicted.since) if is_next else None
     return vault.publish(replace(state, staged=staged, checked=checked), "stage")
 
 
@@ -88,11 +95,18 @@ class Confirmation:
     was_staged: bool
 
 
-def confirm(vault: Vault, state: VaultState, running: SealedBoot) -> Confirmation:
+def confirm(
+    vault: Vault,
+    state: VaultState,
+    running: SealedBoot,
+    next_policy: bytes | None = None,
+) -> Confirmation:
     """Accept the running staged boot alone and retire those before it.
 
-    A boot staged since this one started stays staged. NotAcceptedError when the
-    running boot is neither accepted nor staged.
+    A boot staged since this one started stays staged, unless it holds a component
+    that is retired now. `next_policy` is the PolicyPCR digest of GRUB's next boot, as
+    just predicted, None where it is not known. NotAcceptedError when the running boot
+    is neither accepted nor staged.
     """
     require_accepted(state, running.policy)
     if standing(state, running.policy) == ACCEPTED:
@@ -102,20 +116,49 @@ def confirm(vault: Vault, state: VaultState, running: SealedBoot) -> Confirmatio
     confirmed = replace(staged, since=running.since, boot=running.boot)
     retired = state.accepted
     gone = {boot.policy for boot in (running, *retired, *state.retired)}
-    waiting = tuple(boot for boot in state.staged if boot.policy not in gone)
+    gone_parts = _parts(retired) - _parts((running,))
+    waiting = tuple(
+        boot
+        for boot in state.staged
+        if boot.policy not in gone and not _parts((boot,)) & gone_parts
+    )
     state = vault.publish(
         replace(
             _retiring(state, retired),
             baseline=running.boot,
             accepted=(confirmed,),
             staged=waiting,
-            checked=NextBootCheck(STAGED if waiting else ACCEPTED, running.since),
+            checked=_checked(next_policy, running, waiting),
         ),
         "confirm",
     )
     return Confirmation(
         state, confirmed.name, tuple(boot.name for boot in retired), was_staged=True
     )
+
+
+def _parts(boots: tuple[SealedBoot, ...]) -> set[tuple[Role, str]]:
+    """Return what these boots are made of: each file's role and digests."""
+    return {
+        (each.role, str(sorted(map(str, each.digests.values()))))
+        for boot in boots
+        for each in boot.boot.measurements
+        if each.role in _FILE_ROLES
+    }
+
+
+def _checked(
+    policy: bytes | None, running: SealedBoot, waiting: tuple[SealedBoot, ...]
+) -> NextBootCheck | None:
+    """Say what the next boot is once the running one alone is accepted."""
+    if policy is None:
+        return None
+    if policy == running.policy:
+        word = ACCEPTED
+    else:
+        is_waiting = any(boot.policy == policy for boot in waiting)
+        word = STAGED if is_waiting else NOT_ACCEPTED
+    return NextBootCheck(word, running.since)
 
 
 def cancel(vault: Vault, state: VaultState, running: bytes) -> VaultState:

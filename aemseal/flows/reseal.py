@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aemseal.flows.known_boots import predicted_boot, sealed_boot
+from aemseal.flows.media import medium_problems
 from aemseal.flows.moves import (
     ACCEPTED,
+    RETIRED,
     STAGED,
     Confirmation,
     confirm,
@@ -22,7 +24,7 @@ from aemseal.flows.survey import Survey, survey
 from aemseal.measure.claims import Prediction
 from aemseal.measure.plan import Plan, plan, require_origins
 from aemseal.words.digest import PcrSelection
-from aemseal.words.errors import PredictionError
+from aemseal.words.errors import AemsealError, PredictionError, VaultError
 from aemseal.world.host import Host
 
 if TYPE_CHECKING:
@@ -34,7 +36,8 @@ class NextBoot:
     """The next boot, predicted, and what changes with it.
 
     `boot` is absent when the prediction cannot be sealed to: `problem` says why.
-    `standing` is what that boot is to the vault.
+    `standing` is what that boot is to the vault; `is_next` says that it is the one
+    GRUB boots next, and not one asked for by its title.
     """
 
     look: Survey
@@ -43,6 +46,7 @@ class NextBoot:
     boot: SealedBoot | None
     problem: PredictionError | None
     standing: str
+    is_next: bool
 
 
 def next_boot(
@@ -52,7 +56,9 @@ def next_boot(
     entry: str | None = None,
     asked: PcrSelection | None = None,
 ) -> NextBoot:
-    """Predict the next boot and hold it against the last verified one.
+    """Predict the next boot and hold it against this one, if it is accepted.
+
+    Else against the last verified one: nothing that runs now answers for anything.
 
     EvidenceError of every kind when the running boot cannot be verified or a file of
     the next one cannot be read.
@@ -60,11 +66,8 @@ def next_boot(
     look = survey(host, asked, state)
     prediction = look.predict(entry, hook=True)
     accepted = standing(state, look.running_policy) in (ACCEPTED, STAGED)
-    changes = plan(
-        state.baseline.measurements,
-        prediction,
-        look.calibration.measured if accepted else (),
-    )
+    here = look.calibration.measured if accepted else ()
+    changes = plan(here or state.baseline.measurements, prediction, here)
     boot, problem = None, None
     known = (*state.accepted, *state.staged, *state.retired)
     try:
@@ -72,7 +75,7 @@ def next_boot(
     except PredictionError as error:
         problem = error
     word = standing(state, boot.policy) if boot else "unknown"
-    return NextBoot(look, prediction, changes, boot, problem, word)
+    return NextBoot(look, prediction, changes, boot, problem, word, entry is None)
 
 
 def reseal(
@@ -85,13 +88,22 @@ def reseal(
 ) -> VaultState:
     """Stage the next boot; the same state when it is accepted or staged already.
 
-    NotAcceptedError when the running boot is not an accepted one, PredictionError
-    when the next one cannot be known, OriginError when nobody answers for a change.
+    A medium that lacks what is in force is refreshed all the same. NotAcceptedError
+    when the running boot is not an accepted one, PredictionError when the next one
+    cannot be known, VaultError when it is a retired one, OriginError when nobody
+    answers for a change.
     """
     require_accepted(state, following.look.running_policy)
     if following.boot is None:
         raise following.problem or PredictionError("the next boot is not known")
+    if following.standing == RETIRED:
+        raise VaultError(
+            f"the next boot is the retired one, {following.boot.name}",
+            "put the newer files back; to go back to it for good, enrol anew",
+        )
     if following.standing in (ACCEPTED, STAGED) and not new_only:
+        if any(each.can_refresh for each in medium_problems(vault.files, state)):
+            return vault.publish(state, "refresh")
         return state
     require_origins(following.plan, accepted_names)
     return stage(
@@ -100,6 +112,7 @@ def reseal(
         following.look.running_policy,
         following.boot,
         new_only=new_only,
+        is_next=following.is_next,
     )
 
 
@@ -115,4 +128,15 @@ def confirm_running(vault: Vault, state: VaultState, host: Host) -> Confirmation
     NotAcceptedError when it is neither the staged boot nor an accepted one.
     """
     look = survey(host, None, state)
-    return confirm(vault, state, running_boot(look, state))
+    running = running_boot(look, state)
+    return confirm(vault, state, running, _next_policy(look))
+
+
+def _next_policy(look: Survey) -> bytes | None:
+    """Return the PolicyPCR digest of GRUB's next boot, None where it is not known."""
+    try:
+        prediction = look.predict(None, hook=True)
+        boot = predicted_boot(prediction, look.selection, look.host.now())
+    except AemsealError:
+        return None
+    return boot.policy

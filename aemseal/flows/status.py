@@ -3,11 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from aemseal.flows.evidence import no_hook, read_hook_record, read_launch, require_hook
-from aemseal.flows.moves import ACCEPTED, STAGED, UNKNOWN, standing
+from aemseal.flows.media import MediumProblem
+from aemseal.flows.moves import (
+    ACCEPTED,
+    NOT_ACCEPTED,
+    RETIRED,
+    STAGED,
+    UNKNOWN,
+    standing,
+)
 from aemseal.flows.reseal import next_boot
 from aemseal.flows.state import NextBootCheck, SealedBoot, VaultState
 from aemseal.formats.hook_files import HookRecord
@@ -16,8 +24,11 @@ from aemseal.measure.explain import (
     BootStatus,
     Explanation,
     KnownBoot,
+    Verdict,
     explain,
+    not_shown,
     seen_in,
+    shut,
     tpm_changed,
     unmeasured,
 )
@@ -34,7 +45,8 @@ from aemseal.words.errors import (
 from aemseal.world.host import Host
 
 UNMEASURED = "unmeasured"
-NOT_ACCEPTED = "not-accepted"
+SHOWN = "unsealed"
+"""The hook's word for a secret that it showed (docs/slot-format.md)."""
 
 CountNow = Callable[[VaultState], int]
 """Reads the TPM's counter; TpmChangedError when key or counter are not ours."""
@@ -75,24 +87,40 @@ def read_running(host: Host, state: VaultState) -> RunningBoot:
 
 
 def explain_running(
-    host: Host, state: VaultState, count_now: CountNow | None
+    host: Host,
+    state: VaultState,
+    count_now: CountNow | None,
+    *,
+    is_settled: bool = True,
 ) -> Explanation:
     """Say why the running boot is accepted or not.
 
     The launch is looked at first: without one nothing else matters. Then the TPM: a
-    counter that is gone says nothing of the boot files. Other EvidenceErrors are
-    raised: what cannot be verified is not explained away.
+    counter that is gone says nothing of the boot files, and one that went on without
+    us (`is_settled`: no move was cut short) means an older disk, whose word on what is
+    accepted counts for nothing. Other EvidenceErrors are raised: what cannot be
+    verified is not explained away.
     """
     if _is_unmeasured(host, state):
         return unmeasured()
     if count_now is not None:
         try:
-            count_now(state)
+            if count_now(state) != state.count and is_settled:
+                return shut()
         except TpmChangedError:
             return tpm_changed()
-    running = read_running(host, state)
+    return _explain_measured(read_running(host, state), state)
+
+
+def _explain_measured(running: RunningBoot, state: VaultState) -> Explanation:
     luks = () if running.hook is None else running.hook.luks
-    return explain(seen_in(running.verified), known_boots(state), luks)
+    seen = [each for each in seen_in(running.verified) if each[0] in state.selection]
+    explanation = explain(seen, known_boots(state), luks)
+    if explanation.verdict is not Verdict.ACCEPTED or running.hook is None:
+        return explanation
+    if running.hook.outcome == SHOWN:
+        return explanation
+    return not_shown(explanation, running.hook.outcome)
 
 
 def _is_unmeasured(host: Host, state: VaultState) -> bool:
@@ -101,14 +129,18 @@ def _is_unmeasured(host: Host, state: VaultState) -> bool:
 
 
 def known_boots(state: VaultState) -> tuple[KnownBoot, ...]:
-    """Return every boot on record, for `explain`."""
+    """Return every boot on record, for `explain`: what is sealed to of each."""
     groups = (
         (BootStatus.ACCEPTED, state.accepted),
         (BootStatus.STAGED, state.staged),
         (BootStatus.RETIRED, state.retired),
     )
     return tuple(
-        KnownBoot(boot.name, status, boot.boot.measurements)
+        KnownBoot(
+            boot.name,
+            status,
+            tuple(e for e in boot.boot.measurements if e.pcr in state.selection),
+        )
         for status, boots in groups
         for boot in boots
     )
@@ -146,6 +178,7 @@ _SETTLED_BY = {
     "confirm": "aemseal confirm",
     "cancel": "aemseal cancel",
     "undo": "aemseal reseal",
+    "refresh": "aemseal reseal",
 }
 
 
@@ -163,16 +196,18 @@ def status(
     check: bool = False,
     entry: str | None = None,
     trouble: AemsealError | None = None,
+    media: Sequence[MediumProblem] = (),
 ) -> tuple[Status, VaultState]:
     """Return the status, and the state with what a check found.
 
     Without `check` the next boot is as last recorded; a check that could not be made
     leaves that record alone. `count_now` is None for a recording, where no TPM can be
     asked. `trouble` is a move that was cut short: it comes first, since until it is
-    settled the counter and the state need not agree.
+    settled the counter and the state need not agree. `media` is what is wrong with
+    the media at hand. A check of an `entry` that GRUB does not boot next is not kept.
     """
     this_boot, problem = _this_boot(host, state)
-    problem = trouble or problem
+    problem = trouble or problem or _medium_error(media)
     shut, following = False, state.checked
     if count_now is not None:
         try:
@@ -185,12 +220,12 @@ def status(
         found, why = _check(host, state, entry)
         problem = problem or why
         following = NextBootCheck(found, host.now())
-        if problem is None:
+        if problem is None and entry is None:
             state = replace(state, checked=following)
     result = Status(
         accepted=state.accepted,
         staged=state.staged,
-        this_boot=this_boot,
+        this_boot=UNKNOWN if shut else this_boot,
         next_boot=_next_word(shut, trouble, following),
         checked=following.time if following else None,
         next_step="",
@@ -199,6 +234,23 @@ def status(
         stale=state.stale,
     )
     return replace(result, next_step=_next_step(result)), state
+
+
+class MediumError(VaultError):
+    """What lies on a medium is not what should: the next boot finds no secret."""
+
+
+def _medium_error(media: Sequence[MediumProblem]) -> MediumError | None:
+    """Tell the first problem, one that no refresh puts right before any other."""
+    for problem in sorted(media, key=lambda each: each.can_refresh):
+        hint = (
+            "write it anew with: aemseal reseal"
+            if problem.can_refresh
+            else "put it back from a copy, or take the vault down and enrol anew: "
+            "aemseal remove"
+        )
+        return MediumError(f"medium {problem.label}: {problem.message}", hint)
+    return None
 
 
 def _next_word(
@@ -231,7 +283,7 @@ def _check(
     if following.boot is None:
         return UNKNOWN, following.problem
     word = following.standing
-    return (word if word in (ACCEPTED, STAGED) else NOT_ACCEPTED), None
+    return (NOT_ACCEPTED if word == UNKNOWN else word), None
 
 
 def _next_step(status: Status) -> str:
@@ -240,10 +292,12 @@ def _next_step(status: Status) -> str:
         return _STEP_TPM
     if isinstance(status.problem, CutShortError):
         return status.problem.hint or _STEP_PROBLEM
-    if status.this_boot in (UNMEASURED, "retired"):
+    if status.this_boot in (UNMEASURED, RETIRED):
         return _STEP_EXPLAIN
     if status.shut:
         return _STEP_SHUT
+    if isinstance(status.problem, MediumError):
+        return status.problem.hint or _STEP_PROBLEM
     if status.problem is not None:
         return _STEP_PROBLEM
     if status.this_boot == UNKNOWN:
@@ -254,6 +308,7 @@ def _next_step(status: Status) -> str:
         ACCEPTED: _STEP_NOTHING,
         STAGED: _STEP_REBOOT,
         NOT_ACCEPTED: _STEP_RESEAL,
+        RETIRED: _STEP_RETIRED,
     }.get(status.next_boot, _STEP_CHECK)
 
 
@@ -273,4 +328,8 @@ _STEP_CONFIRM = "keep this boot and retire the one before it: aemseal confirm"
 _STEP_NOTHING = "nothing: the next boot will show the secret"
 _STEP_REBOOT = "reboot: the staged boot will show the secret"
 _STEP_RESEAL = "stage the next boot before you reboot: aemseal reseal"
+_STEP_RETIRED = (
+    "do not reboot yet: the files in /boot are those of a retired boot; put the newer "
+    "ones back"
+)
 _STEP_CHECK = "look at the next boot: aemseal status --check"

@@ -12,11 +12,12 @@ files that are there; "baseline": from path, command line and file digests kept 
 encrypted root, to which the formula is applied afresh: a digest is never believed just
 because it was kept.
 
-What it does not say: that GRUB treats a syntax the running entry does not use as we do
-(--nounzip, quoting, another packing). Those rules are GRUB's, the same on every machine, and tested
-against GRUB itself; each first use is a caution of the prediction. Were one wrong, we
-would predict a digest that no boot gives: the secret stays in, the boot of before stays
-accepted, and nobody else's boot fits, since a digest names its bytes.
+What it does not say: that GRUB treats as we do what the running entry does not use
+(--nounzip, quoting, another packing). Those rules are GRUB's, the same on every
+machine, and tested against GRUB itself; each first use is a caution of the prediction.
+Were one wrong, we would predict a digest that no boot gives: the secret stays in, the
+boot of before stays accepted, and nobody else's boot fits, since a digest names its
+bytes.
 """
 
 from __future__ import annotations

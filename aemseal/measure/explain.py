@@ -9,7 +9,7 @@ every verdict and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from aemseal.measure.boot_entry import Role
@@ -38,6 +38,7 @@ class Verdict(Enum):
     CHANGED = "changed"
     UNMEASURED = "unmeasured"
     TPM_CHANGED = "tpm-changed"
+    SHUT = "shut"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,21 @@ def explain(
 def unmeasured() -> Explanation:
     """Return the explanation of a boot without a dynamic launch."""
     return Explanation(Verdict.UNMEASURED, _UNMEASURED)
+
+
+def shut() -> Explanation:
+    """Return the explanation of a vault whose counter went on without us."""
+    return Explanation(Verdict.SHUT, _SHUT)
+
+
+def not_shown(explanation: Explanation, outcome: str) -> Explanation:
+    """Say of an accepted boot why its hook did not show the secret.
+
+    `outcome` is the word of the hook's record (docs/slot-format.md).
+    """
+    why = _OUTCOMES.get(outcome, f"the hook said {outcome}")
+    advice = _NOT_SHOWN.format(explanation.known_as, why)
+    return replace(explanation, advice=advice)
 
 
 def tpm_changed() -> Explanation:
@@ -275,6 +291,28 @@ _FIRMWARE = (
 _HEADER = (
     "Do not type the passphrase unless you changed a key of that disk yourself: the "
     "LUKS header of {} is not the accepted one, and the disk may be another one."
+)
+_NOT_SHOWN = (
+    "Do not type the passphrase before you know why the secret did not appear: this is "
+    "the accepted boot {}, but {}."
+)
+_OUTCOMES = {
+    "no-medium": "there was no vault on the medium",
+    "stale": "the medium holds no acceptance for the TPM's counter",
+    "bad-medium": "the medium's files were damaged or tampered with",
+    "not-accepted": "the TPM refused what is on the medium",
+    "lockout": "the TPM was in lockout",
+    "tpm-changed": "the TPM had lost our key or counter",
+    "no-tpm": "the TPM did not answer the hook",
+    "no-luks": "the header of an encrypted disk could not be measured",
+    "cap-failed": "PCR 13 could not be capped",
+    "failed": "the hook was interrupted",
+}
+"""The outcomes of docs/slot-format.md that an accepted boot can have."""
+
+_SHUT = (
+    "Do not type the passphrase: the TPM's counter has gone on, so this disk is an "
+    "older copy that somebody put back, or somebody counted to shut the vault."
 )
 _NOTHING_KNOWN = (
     "Do not type the passphrase because of this tool: no accepted boot is on record to "
