@@ -22,7 +22,7 @@ from unsealer import (
     read_count,
 )
 
-from aemseal.flows.enrol import Secret, own_the_tpm, seal, write_hook_files
+from aemseal.flows.provision import Secret, own_the_tpm, seal, write_hook_files
 from aemseal.flows.state import SealedBoot, VaultState
 from aemseal.flows.vault import Vault
 from aemseal.formats.slot import VAULT_FILE, Acceptance, VaultFile, acceptance_file

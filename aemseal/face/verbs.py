@@ -223,12 +223,8 @@ def _next_boot(run: Run) -> NextBoot:
 def verb_enrol(run: Run) -> int:
     """Seal a text to the running boot, or to the next one with the hook in it."""
     # here, not above: they load the TPM's library, which most verbs do without
-    from aemseal.flows.enrol import Secret, require_not_enrolled
-    from aemseal.flows.enrolment import (
-        Enrolment,
-        enrol,
-        read_foreign_owner,
-    )
+    from aemseal.flows.enrol import Enrolment, enrol, read_foreign_owner
+    from aemseal.flows.provision import Secret, require_not_enrolled
     from aemseal.world.programs import run_program
 
     with run.vault() as vault:
@@ -379,7 +375,7 @@ def _keep_check(run: Run, looked: VaultState) -> None:
 
 def verb_remove(run: Run) -> int:
     """Take the vault down."""
-    from aemseal.flows.enrol import remove  # loads the TPM's library
+    from aemseal.flows.remove import remove  # loads the TPM's library
 
     with run.vault(must_settle=False) as vault:
         left = remove(vault)

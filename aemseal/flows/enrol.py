@@ -1,218 +1,153 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Enrolling: owning the TPM, making the vault's objects, sealing the secret.
+"""The use case `enrol`: from a verified boot to a sealed secret (docs/adr/0002).
 
-The order is what makes a power cut harmless: an authorisation value is on the
-encrypted root before the TPM has it, the journal is written before the first object
-of ours, and nothing is accepted before the first publish.
+Everything that can refuse does so before the first write: the log, the selection, a
+trial prediction. Then the TPM is owned, the hook's files are written, the initramfs
+is built with them, and the boot that will follow is predicted and staged.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from aemseal.flows.state import STATE_FILE, VaultState
-from aemseal.flows.vault import (
-    JOURNAL_FILE,
-    LOCKOUT_FILE,
-    OWNER_FILE,
-    Journal,
-    Vault,
-    branches_of,
-    key_file,
+from aemseal.flows.known_boots import predicted_boot, sealed_boot, unexplained
+from aemseal.flows.provision import (
+    HOOK_FOLDER,
+    Secret,
+    own_the_tpm,
+    require_not_enrolled,
+    seal,
+    write_hook_files,
 )
-from aemseal.formats.hook_files import hook_conf
-from aemseal.formats.slot import (
-    MAX_PARTS,
-    PART_SIZE,
-    SECRET_KINDS,
-    VAULT_FILE,
-    SealedSecret,
-    VaultFile,
-)
-from aemseal.formats.text_lines import is_name
-from aemseal.formats.tpm_policy import name_of, policy_authorize, policy_ref
-from aemseal.words.digest import PcrSelection
-from aemseal.words.errors import (
-    LockoutError,
-    TpmChangedError,
-    TpmError,
-    VaultError,
-)
-from aemseal.world.config import Medium
-from aemseal.world.signing import SigningKey, random_auth
+from aemseal.flows.state import NextBootCheck, SealedBoot, VaultState
+from aemseal.flows.survey import Survey, survey
+from aemseal.flows.vault import Vault
+from aemseal.formats.hook_files import pin_of
+from aemseal.measure.boot_entry import Role
+from aemseal.words.digest import ALWAYS_SEALED, PcrSelection
+from aemseal.words.errors import AemsealError, EvidenceError, PredictionError
+from aemseal.world.config import Config
+from aemseal.world.host import Host
 from aemseal.world.storage_key import StorageKey
-from aemseal.world.store import STATE_FOLDER
-from aemseal.world.tpm import NV_RANGE, Hierarchy, TpmRefusedError
 
-HOOK_FOLDER = f"{STATE_FOLDER}/hook"
-"""What the initramfs takes over as /etc/aemseal: hook.conf and srk.tr."""
-
-TEXT_LIMIT = MAX_PARTS * PART_SIZE
+UNCHECKED_AT_ENROL = frozenset({Role.LUKS})
+"""The rule no boot without our hook can calibrate; wrong, it opens nothing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Secret:
-    """What is to be sealed; its value is in no repr and no message."""
+class Enrolment:
+    """What is to be enrolled, and with what of the world."""
 
-    name: str
-    kind: str
-    value: bytes = field(repr=False)
-
-    def __post_init__(self) -> None:
-        if not is_name(self.name) or self.kind not in SECRET_KINDS:
-            raise VaultError(f"no secret {self.name!r} of kind {self.kind!r}")
-        if not self.value:
-            raise VaultError("the secret is empty", "type a text that you recognise")
-        if len(self.value) > TEXT_LIMIT:
-            raise VaultError(f"the secret is longer than {TEXT_LIMIT} bytes")
+    host: Host
+    vault: Vault
+    config: Config
+    secret: Secret
+    asked: PcrSelection | None
+    entry: str | None
+    rebuild: Callable[[tuple[str, ...]], None]
+    say: Callable[[str], None]
+    foreign_owner: bytes | None
 
 
-def require_not_enrolled(vault: Vault) -> None:
-    """Raise VaultError where a vault exists: its secret would be lost."""
-    if vault.load() is not None:
-        raise VaultError(
-            "a secret is sealed on this machine already",
-            f"its state is in {STATE_FILE}; see: aemseal status",
-        )
+def enrol(enrolment: Enrolment) -> VaultState:
+    """Seal a secret to the running boot, or to the predicted one, and return it.
 
-
-def own_the_tpm(vault: Vault, foreign_owner: bytes | None) -> StorageKey:
-    """Set owner and lockout authorisation, and provide the storage key.
-
-    `foreign_owner` is the value that another tool (Anti Evil Maid) set and keeps on
-    the same encrypted root: it is used and left in force. Raises LockoutError, and
-    TpmError when the TPM has an owner whose value nobody here knows.
+    EvidenceError of every kind when the machine cannot be vouched for; VaultError
+    when there is a vault already.
     """
-    tpm, files = vault.tpm, vault.files
-    permanent = tpm.permanent()
-    if permanent.in_lockout:
-        raise LockoutError(
-            "the TPM is in dictionary attack lockout",
-            "wait until it recovers, or reset it with the lockout authorisation",
-        )
-    ours = files.read(OWNER_FILE)
-    candidates = (ours, foreign_owner) if permanent.owner_auth_set else (b"",)
-    key, owner = _provide(vault, candidates)
-    salt_key = vault.storage.pinned(key)
-    with tpm.session(salt_key) as session:
-        if not permanent.owner_auth_set:
-            _set_auth(vault, Hierarchy.OWNER, OWNER_FILE, session)
-        elif owner != ours:
-            files.write(OWNER_FILE, owner)
-        if not permanent.lockout_auth_set:
-            _set_auth(vault, Hierarchy.LOCKOUT, LOCKOUT_FILE, session)
-    return key
-
-
-def _provide(
-    vault: Vault, candidates: tuple[bytes | None, ...]
-) -> tuple[StorageKey, bytes]:
-    for value in candidates:
-        if value is None:
-            continue
-        vault.tpm.set_auth(Hierarchy.OWNER, value)
-        try:
-            return vault.storage.provide(), value
-        except TpmRefusedError as refused:
-            if not refused.is_wrong_authorisation:
-                raise
-    raise TpmError(
-        "the TPM has an owner whose authorisation is not known here",
-        "name the file that holds it as owner_auth_file in /etc/aemseal.yaml, "
-        "or clear the TPM in the firmware set-up",
-    )
-
-
-def _set_auth(vault: Vault, hierarchy: Hierarchy, path: str, session: Any) -> None:
-    value = random_auth()
-    vault.files.write(path, value)
-    vault.tpm.change_auth(hierarchy, value, session)
-
-
-def write_hook_files(vault: Vault, key: StorageKey, selection: PcrSelection) -> None:
-    """Write what the initramfs must carry: the pinned key, and the selection."""
-    vault.files.write(f"{HOOK_FOLDER}/srk.tr", key.serialized)
-    vault.files.write(f"{HOOK_FOLDER}/hook.conf", hook_conf(selection), mode=0o644)
-
-
-def seal(vault: Vault, state: VaultState, secret: Secret) -> VaultState:
-    """Make the counter, the key and the sealed objects; accept the state's boots.
-
-    `state` names selection, storage key, media and the boots; its counter and count
-    are filled in here. TpmError when the owner's NV range is full, VaultError when a
-    medium is absent or the boots cannot be published; nothing is written then.
-    """
+    vault = enrolment.vault
     require_not_enrolled(vault)
-    branches_of(state)
-    for medium in state.media:
-        if not vault.files.has_place_for(medium.path):
-            raise VaultError(
-                f"the medium {medium.label} is not at hand: {medium.path}",
-                "mount it and try again",
-            )
-    used = vault.tpm.handles(NV_RANGE.start, len(NV_RANGE))
-    counter = next((each for each in NV_RANGE if each not in used), None)
-    if counter is None:
-        raise TpmError("all NV indices of our range are in use")
-    state = replace(state, counter=counter, count=0, secrets=(secret.name,))
-    journal = Journal("enrol", before=0, after=0, state=state, enrolling=True)
-    vault.files.write(JOURNAL_FILE, journal.to_bytes())
-    signing_key = SigningKey.generate()
-    vault.files.write(key_file(state.generation), signing_key.to_bytes())
-    with vault.owner_session(state) as session:
-        vault.tpm.define_counter(counter, session)
-        vault.tpm.increment(counter, session)
-        count = vault.tpm.count(counter, session)
-        for medium in state.media:
-            sealed = _seal_for(vault, state, medium, secret, signing_key, session)
-            vault.files.write(
-                f"{medium.path}/{VAULT_FILE}", sealed.to_bytes(), mode=0o644
-            )
-    return vault.publish(replace(state, count=count), "enrol", enrolling=True)
-
-
-def _seal_for(
-    vault: Vault,
-    state: VaultState,
-    medium: Medium,
-    secret: Secret,
-    key: SigningKey,
-    session: Any,
-) -> VaultFile:
-    reference = policy_ref(state.generation, medium.label)
-    policy = policy_authorize(name_of(key.public), reference)
-    parent = vault.storage.pinned(state.storage)
-    pieces = [
-        secret.value[at : at + PART_SIZE]
-        for at in range(0, len(secret.value), PART_SIZE)
-    ]
-    parts = tuple(
-        vault.storage.seal(piece, policy, parent, session) for piece in pieces
+    look = _look(enrolment)
+    if _ran_our_hook(look, vault):
+        key = own_the_tpm(vault, enrolment.foreign_owner)
+        boot = sealed_boot(look.running, look.running_policy, enrolment.host.now())
+        return _seal(enrolment, look, key, accepted=(boot,))
+    command = enrolment.config.initramfs_command
+    if command is None:
+        raise EvidenceError(
+            "this boot did not run aemseal's hook, and how to build the initramfs "
+            "with it is not configured",
+            "name the command as initramfs_command in /etc/aemseal.yaml",
+        )
+    trial = look.predict(enrolment.entry, hook=True)
+    trial.require(look.selection, UNCHECKED_AT_ENROL)
+    key = own_the_tpm(vault, enrolment.foreign_owner)
+    write_hook_files(vault, key, look.selection)
+    enrolment.say(f"building the initramfs: {' '.join(command)}")
+    enrolment.rebuild(command)
+    prediction = replace(look, facts={}).predict(enrolment.entry, hook=True)
+    boot = predicted_boot(
+        prediction,
+        look.selection,
+        enrolment.host.now(),
+        unchecked=UNCHECKED_AT_ENROL,
     )
-    return VaultFile(
-        generation=state.generation,
-        medium=medium.label,
-        counter=state.counter,
-        key=key.public,
-        policy_ref=reference,
-        secrets=(SealedSecret(secret.name, secret.kind, pin=False, parts=parts),),
-    )
+    return _seal(enrolment, look, key, staged=(boot,))
 
 
-def remove(vault: Vault) -> list[str]:
-    """Take the vault down: the counter, the media's files, the key, the state.
+def _look(enrolment: Enrolment) -> Survey:
+    look = survey(enrolment.host, enrolment.asked)
+    if enrolment.asked is None:
+        pcrs = set(look.selection.pcrs) | ALWAYS_SEALED
+        look = replace(look, selection=PcrSelection.of(look.selection.algorithm, pcrs))
+    look.selection.require_sealable()
+    if not look.calibration.is_calibrated:
+        raise PredictionError(
+            "no file of any boot entry gives what this boot measured as "
+            f"{unexplained(look.calibration)}",
+            "reboot into what /boot holds now, then enrol",
+        )
+    return look
 
-    The sealed secret is lost. The owner's and lockout's values and the storage key
-    stay: other tools may use them by now. Returns what was left, in words.
+
+def _ran_our_hook(look: Survey, vault: Vault) -> bool:
+    """Whether the running boot measured PCR 13, capped it and pinned our key.
+
+    The key must be in the TPM still: a hook whose pin was cleared shows nothing more.
     """
-    state = vault.require()
-    left = ["the TPM's owner and lockout authorisation, kept in " + STATE_FOLDER]
-    try:
-        vault.undefine_counter(state)
-    except (TpmChangedError, VaultError) as error:
-        left.append(f"nothing could be removed from the TPM: {error.message}")
-    vault.remove_media_files(state)
-    for path in (key_file(state.generation), STATE_FILE, JOURNAL_FILE):
-        vault.files.remove(path)
-    return left
+    pinned = vault.files.read(f"{HOOK_FOLDER}/srk.tr")
+    return (
+        look.hook is not None
+        and look.hook.cap is not None
+        and pinned is not None
+        and look.hook.pin == pin_of(pinned)
+        and vault.storage.holds(pinned)
+    )
+
+
+def _seal(
+    enrolment: Enrolment,
+    look: Survey,
+    key: StorageKey,
+    *,
+    accepted: tuple[SealedBoot, ...] = (),
+    staged: tuple[SealedBoot, ...] = (),
+) -> VaultState:
+    state = VaultState(
+        generation=1,
+        selection=look.selection,
+        storage=key,
+        counter=0,
+        count=0,
+        media=enrolment.config.media,
+        secrets=(enrolment.secret.name,),
+        baseline=look.running,
+        accepted=accepted,
+        staged=staged,
+        checked=NextBootCheck("staged" if staged else "accepted", enrolment.host.now()),
+    )
+    return seal(enrolment.vault, state, enrolment.secret)
+
+
+def read_foreign_owner(vault: Vault, config: Config) -> bytes | None:
+    """Return the owner's authorisation that another tool keeps, if it does.
+
+    A final line end is not part of it. AemsealError when the file is named and absent.
+    """
+    if config.owner_auth_file is None:
+        return None
+    data = vault.files.read(config.owner_auth_file)
+    if data is None:
+        raise AemsealError(f"{config.owner_auth_file} does not exist")
+    return data.rstrip(b"\n")

@@ -7,8 +7,8 @@ import pytest
 from hook_bus import NEW, OLD, Boot
 from hook_world import Machine, held
 
-from aemseal.flows.enrol import Secret, own_the_tpm, seal, write_hook_files
 from aemseal.flows.moves import confirm, stage
+from aemseal.flows.provision import Secret, own_the_tpm, seal, write_hook_files
 from aemseal.flows.state import SealedBoot, VaultState
 from aemseal.flows.vault import Vault
 from aemseal.formats.hook_files import HookRecord, pin_of

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Enrolling: from any TPM to one secret that opens on the boots named, or nothing."""
+"""Provisioning: from any TPM to one secret that opens on the boots named."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from publishing import unchanged_after
 from unsealer import SELECTION, RefusedError, connected, lockout_count
 from vault_world import EVIL, INTERNAL, NEW, OLD, SECRET, STICK, Wire, World, enrol
 
-from aemseal.flows.enrol import (
+from aemseal.flows.provision import (
     HOOK_FOLDER,
     TEXT_LIMIT,
     Secret,
     own_the_tpm,
-    remove,
     seal,
     write_hook_files,
 )
+from aemseal.flows.remove import remove
 from aemseal.flows.vault import LOCKOUT_FILE, OWNER_FILE, Vault
 from aemseal.formats.hook_files import hook_conf
 from aemseal.formats.srk_templates import OWN_TEMPLATE
