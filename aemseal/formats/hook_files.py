@@ -19,7 +19,19 @@ CAP_DATA = b"aemseal cap"
 """What TPM2_PCR_Event hashes into PCR 13 when the hook is done."""
 
 LUKS_PCR = 13
-_UUID = re.compile(r"[0-9A-Za-z-]{1,64}")
+UNSEALED = "unsealed"
+OUTCOMES = frozenset(
+    {
+        UNSEALED,
+        *("not-accepted", "no-launch", "no-tpm", "tpm-changed", "lockout"),
+        *("no-medium", "stale", "bad-medium", "not-enrolled", "cap-failed"),
+        *("no-luks", "failed"),
+    }
+)
+"""How the hook may end (docs/slot-format.md, the table of outcomes)."""
+
+_MOST_LUKS_LINES = 16
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def hook_conf(selection: PcrSelection) -> bytes:
@@ -38,9 +50,10 @@ def pin_of(srk_tr: bytes) -> bytes:
 class HookRecord:
     """What the hook says it did in this boot.
 
-    `luks` are the extends of PCR 13 in order, as (UUID, digest); `cap` is absent
-    when the cap failed; `selection` and `pin` (which storage key to trust) are what the
-    measured initramfs holds, whatever lies on the disk by now.
+    `luks` are the extends of PCR 13 in order, as (UUID, digest), 16 at most; `cap`
+    is absent when the cap failed; `outcome` is one of OUTCOMES, and `count` and
+    `branch` are there where it is UNSEALED. `selection` and `pin` (which storage key to
+    trust) are what the measured initramfs holds, whatever lies on the disk by now.
     """
 
     selection: PcrSelection
@@ -58,26 +71,21 @@ class HookRecord:
         if reader.fields("aemseal-record", 1) != ["1"]:
             raise reader.fail("another version of the format")
         selection = _selection(reader)
-        algorithm = selection.algorithm
         pin = reader.hex(reader.fields("pin", 1)[0], 32)
-        luks = []
-        while reader.next_is("luks"):
-            uuid, digest = reader.fields("luks", 2)
-            if _UUID.fullmatch(uuid) is None:
-                raise reader.fail("not a UUID")
-            luks.append((uuid, Digest(algorithm, reader.hex(digest, algorithm.size))))
+        luks = _luks(reader, selection.algorithm)
         cap = None
         if reader.next_is("cap"):
             digest = reader.fields("cap", 1)[0]
-            cap = Digest(algorithm, reader.hex(digest, algorithm.size))
-        outcome = reader.name(reader.fields("outcome", 1)[0])
+            cap = _digest(reader, selection.algorithm, digest)
+        outcome = reader.fields("outcome", 1)[0]
+        if outcome not in OUTCOMES:
+            raise reader.fail("not an outcome of the hook")
         count = branch = None
-        if reader.next_is("count"):
+        if outcome == UNSEALED:
             count = reader.number(reader.fields("count", 1)[0])
-        if reader.next_is("branch"):
             branch = reader.name(reader.fields("branch", 1)[0])
         reader.finish()
-        return cls(selection, pin, tuple(luks), cap, outcome, count, branch)
+        return cls(selection, pin, luks, cap, outcome, count, branch)
 
     @property
     def algorithm(self) -> HashAlgorithm:
@@ -96,6 +104,25 @@ class HookRecord:
     def left(self) -> Digest:
         """PCR 13 as the hook left it: what the TPM must hold now."""
         return self.measured if self.cap is None else self.measured.extended(self.cap)
+
+
+def _luks(
+    reader: LineReader, algorithm: HashAlgorithm
+) -> tuple[tuple[str, Digest], ...]:
+    """Read the `luks` lines."""
+    found: list[tuple[str, Digest]] = []
+    while reader.next_is("luks"):
+        uuid, digest = reader.fields("luks", 2)
+        if _UUID.fullmatch(uuid) is None:
+            raise reader.fail("not a UUID in lower case")
+        if len(found) == _MOST_LUKS_LINES:
+            raise reader.fail(f"over {_MOST_LUKS_LINES} LUKS headers")
+        found.append((uuid, _digest(reader, algorithm, digest)))
+    return tuple(found)
+
+
+def _digest(reader: LineReader, algorithm: HashAlgorithm, text: str) -> Digest:
+    return Digest(algorithm, reader.hex(text, algorithm.size))
 
 
 def _selection(reader: LineReader) -> PcrSelection:

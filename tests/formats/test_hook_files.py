@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from aemseal.formats.hook_files import (
     CAP_DATA,
+    OUTCOMES,
     RECORD_LIMIT,
     HookRecord,
     hook_conf,
@@ -46,15 +47,17 @@ def records(draw: st.DrawFn) -> HookRecord:
     digest = st.binary(min_size=bank.size, max_size=bank.size).map(
         lambda value: Digest(bank, value)
     )
-    uuid = st.from_regex(r"[0-9A-Za-z-]{1,64}", fullmatch=True)
+    uuid = st.uuids().map(str)
+    outcome = draw(st.sampled_from(sorted(OUTCOMES)))
+    unsealed = outcome == "unsealed"
     return HookRecord(
         selection=PcrSelection.of(bank, draw(pcrs)),
         pin=draw(st.binary(min_size=32, max_size=32)),
-        luks=tuple(draw(st.lists(st.tuples(uuid, digest), max_size=8))),
+        luks=tuple(draw(st.lists(st.tuples(uuid, digest), max_size=16))),
         cap=draw(st.none() | digest),
-        outcome=draw(names),
-        count=draw(st.none() | st.integers(0, 2**63 - 1)),
-        branch=draw(st.none() | names),
+        outcome=outcome,
+        count=draw(st.integers(0, 2**63 - 1)) if unsealed else None,
+        branch=draw(names) if unsealed else None,
     )
 
 
