@@ -11,6 +11,7 @@ import posixpath
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -140,7 +141,8 @@ def require_saved(name: str) -> None:
 class LiveHost:
     """This machine, or the one below `root`.
 
-    `read_pcrs` asks the TPM; None where there is none.
+    `read_pcrs` asks the TPM; None where there is none. grub.cfg is read once: what is
+    asked for again, and where its grubenv lies, is of that one moment.
     """
 
     root: Path
@@ -174,6 +176,10 @@ class LiveHost:
 
         One that is named and missing is an error: another file would be a guess.
         """
+        return self._grub_config
+
+    @cached_property
+    def _grub_config(self) -> tuple[str, bytes]:
         named = self.config.grub_config
         places = (named,) if named else GRUB_CONFIG_PLACES
         for place in places:
@@ -187,7 +193,7 @@ class LiveHost:
 
     def grub_env(self) -> bytes | None:
         """Read the grubenv in the folder of grub.cfg."""
-        where, _ = self.grub_config()
+        where, _ = self._grub_config
         path = posixpath.join(posixpath.dirname(where), "grubenv")
         return self._files.read(path, GRUB_ENV_LIMIT, BootFileError)
 
