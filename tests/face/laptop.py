@@ -27,6 +27,8 @@ from tpm_sim.machines import TBOOT_DA, TBOOT_LEGACY, MachineModel
 
 from aemseal.face.cli import main
 
+READING = ("log", "predict", "status", "plan", "explain")
+KERNEL = "/boot/vmlinuz"
 SECRET = "the heron stands in the ford at dusk"
 _TPM_STATE = "tpm2-00.permall"
 """What swtpm keeps while it is off."""

@@ -19,7 +19,7 @@ STATE = "/var/lib/aemseal/state.json"
 JOURNAL = "/var/lib/aemseal/journal.json"
 CONFIG = "/etc/aemseal.yaml"
 GRUB = "/boot/grub/grub.cfg"
-XEN, KERNEL = "/boot/xen.gz", "/boot/vmlinuz"
+XEN = "/boot/xen.gz"
 EVIDENCE_VERBS = ("log", "predict", "plan", "explain", "reseal", "confirm")
 
 

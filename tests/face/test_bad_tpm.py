@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from contract import check
-from laptop import SECRET, Laptop, MakeLaptop, changed
-from refusals import EVIDENCE_VERBS, JOURNAL, KERNEL, STATE, refuses, status_says
+from laptop import KERNEL, SECRET, Laptop, MakeLaptop, changed
+from refusals import EVIDENCE_VERBS, JOURNAL, STATE, refuses, status_says
 
 from aemseal.flows.state import VaultState
 from aemseal.flows.vault import Journal
