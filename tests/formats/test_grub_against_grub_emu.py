@@ -1,20 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Our evaluation and decompression, held against GRUB's own: Debian's grub-emu.
-
-grub-emu has no multiboot loader: its functions of these names print what they get.
-"""
+"""Our evaluation and decompression, held against GRUB's own: Debian's grub-emu."""
 
 import gzip
 import hashlib
 import lzma
 import os
 import re
-import subprocess
-import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, event, given, note, settings
+from emulated_grub import PRELUDE, WIDEST, grub_emu, loads_in, our_loads, slow
+from grub_scripts import scripts
+from hypothesis import event, given, note
 from hypothesis import strategies as st
 
 from aemseal.formats.grub_config import evaluate
@@ -23,222 +20,6 @@ from aemseal.formats.grub_parser import parse
 from aemseal.words.errors import GrubError
 
 pytestmark = pytest.mark.sim
-
-WIDEST = 70
-"""Characters that fit on a line of GRUB's screen, with what PRELUDE puts around."""
-
-PRELUDE = """
-function printed { for one_of_them in "$@"; do echo "@[${one_of_them}Z"; done; }
-function multiboot2 { echo "@kernel"; printed "$@"; }
-function module2 { echo "@module"; printed "$@"; }
-"""
-
-
-def program() -> Path:
-    project = Path(__file__).parents[2]
-    cache = Path(os.environ.get("AEMSEAL_CACHE") or project / ".cache")
-    for name in ("grub-emu", "grub-emu-lite"):
-        if (found := cache / "grub-emu/usr/bin" / name).exists():
-            return found
-    pytest.skip("grub-emu is not in the cache: run make setup")
-
-
-def grub_emu(folder: Path, config: str, until: str = "never") -> str:
-    """Run a configuration; return what GRUB prints, without its cursor control.
-
-    A script that GRUB does not understand may have it wait for ever: with `until`
-    it is stopped when that has been printed.
-    """
-    (folder / "grub.cfg").write_bytes(config.encode("latin-1"))
-    shown = ""
-    with subprocess.Popen(
-        [program(), "-d", folder, "-m", "/dev/null"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, "TERM": "dumb"},
-    ) as emulator:
-        assert emulator.stdout is not None
-        late = threading.Timer(60, emulator.kill)
-        late.start()
-        while piece := os.read(emulator.stdout.fileno(), 1 << 16):
-            shown += piece.decode("latin-1")
-            if re.search(until, shown):
-                emulator.kill()
-        late.cancel()
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", shown)
-
-
-def loads_in(shown: str) -> list[tuple[str, list[str]]]:
-    """Return the loads that PRELUDE's functions printed: command and arguments.
-
-    No argument that is made here has a "Z" in it, or "@kernel".
-    """
-    pieces = re.split(r"@(kernel|module)\n", shown)
-    return [
-        (kind, re.findall(r"@\[(.*?)Z", piece, re.DOTALL))
-        for kind, piece in zip(pieces[1::2], pieces[2::2], strict=True)
-    ]
-
-
-Loads = list[tuple[str, list[str]]]
-
-
-def our_loads(config: str) -> tuple[str, Loads]:
-    """Return the same of our own evaluation, or why it refuses."""
-    try:
-        loads = evaluate(config.encode("latin-1"), None).default_entry().loads
-    except GrubError as error:
-        note(str(error))
-        return str(error), []
-    kinds = {"multiboot2": "kernel", "module2": "module"}
-    return "", [
-        (kinds[load.command], [*map(as_printed, (load.path, *load.arguments))])
-        for load in loads
-    ]
-
-
-def as_printed(argument: str) -> str:
-    return f"@[{argument}".expandtabs(8).removeprefix("@[")
-
-
-def slow(examples: int) -> settings:
-    return settings(
-        max_examples=examples,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        phases=(Phase.explicit, Phase.generate, Phase.shrink),
-    )
-
-
-# Words
-
-NAMES = ("a", "b", "cc", "unset1", "empty")
-PLAIN = st.text("ab=.,:/_-#%+~@!^[]1", min_size=1, max_size=5)
-VARIABLES = st.one_of(
-    st.sampled_from([f"${name}" for name in NAMES]),
-    st.sampled_from([f"${{{name}}}" for name in NAMES]),
-    st.sampled_from(["$1", "$2", "$3", "$#", "$@", "$*", "${1}", "${@}", "$?", "$0"]),
-)
-IN_QUOTES = st.text("ab c'{};|&<>#\n*?", max_size=6)
-
-
-@st.composite
-def double_quoted(draw: st.DrawFn) -> str:
-    inside = st.one_of(
-        IN_QUOTES,
-        VARIABLES,
-        st.sampled_from([r"\$", r"\\", r"\"", "\\\n", r"\a", r"\'"]),
-    )
-    return '"' + "".join(draw(st.lists(inside, max_size=4))) + '"'
-
-
-QUOTED = st.one_of(
-    double_quoted(),
-    st.text('ab c"{}\\$;#\n*', max_size=6).map(lambda text: f"'{text}'"),
-)
-ESCAPED = st.sampled_from(
-    [r"\a", r"\ ", r"\$", r"\\", r"\"", r"\'", r"\;", "\\\n", r"\{"]
-)
-
-
-@st.composite
-def words(draw: st.DrawFn) -> str:
-    pieces = st.one_of(PLAIN, VARIABLES, QUOTED, ESCAPED)
-    word = "".join(draw(st.lists(pieces, min_size=1, max_size=4)))
-    return re.sub(r"^(#|\[\[$|\]\]$)", "x", word)
-
-
-ARGUMENTS = st.lists(words(), max_size=5).map(" ".join)
-
-# Commands
-
-PLAIN_VALUES = st.text("ab c\t01*", max_size=8).map(lambda text: f"'{text}'")
-TESTED = st.one_of(
-    st.sampled_from(
-        ["a", "b", "''", "0", "1", "-1", "0x10", "010", "9", "!", "-a", "="]
-    ),
-    st.sampled_from(
-        ["-o", "'('", "')'", "-n", "-z", "'<'", "'>='", "-eq", "-lt", "!="]
-    ),
-    st.sampled_from(['"$a"', "$b", '"$empty"', "v-2", "v-11", "-plt", "-pgt", "-ge"]),
-)
-TESTS = st.lists(TESTED, max_size=7).map(lambda found: f"[ {' '.join(found)} ]")
-CONDITIONS = st.one_of(TESTS, st.sampled_from(["true", "false", "! true", "! false"]))
-
-
-@st.composite
-def assignments(draw: st.DrawFn) -> str:
-    name = draw(st.sampled_from(NAMES[:3]))
-    value = draw(st.one_of(words(), PLAIN_VALUES))
-    return draw(st.sampled_from([f"set {name}={value}", f"{name}={value}"]))
-
-
-HARMLESS = st.one_of(
-    assignments(),
-    st.sampled_from(["unset a", "export b", "shift", "shift 2", "true", "false"]),
-    st.sampled_from(["$empty", "break", "continue", "break 2", "break 0", "set a = b"]),
-    TESTS,
-    ARGUMENTS.map(lambda found: f"setparams {found}"),
-)
-RETURNS = st.sampled_from(["return", "return 0", "return 4"])
-CALLS = ARGUMENTS.map(lambda found: f"f {found}")
-LOADS = ARGUMENTS.map(lambda found: f"module2 /m {found}")
-
-
-def compound(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    bodies = st.lists(inner, min_size=1, max_size=3).map("\n".join)
-    shapes = st.sampled_from(
-        [
-            "if {condition}; then\n{body}\nfi",
-            "if {condition}\nthen {body}\nelse {other}\nfi",
-            "if {condition}; then {body}; elif [ $b ]\nthen {other}; else {body}; fi",
-            "for a in {arguments}; do {body}\n done",
-            "for b in 1 '2 3' x; do {body}; {other}\n done",
-            'until [ "$cc" = xx ]; do cc=x$cc\n{body}\ncc=xx; done',
-            "while true; do {body}; {other}; break 1; done",
-        ]
-    )
-    return st.builds(
-        lambda shape, **parts: str(shape.format(**parts)),
-        shapes,
-        condition=CONDITIONS,
-        arguments=ARGUMENTS,
-        body=bodies,
-        other=inner,
-    )
-
-
-def statements(*small: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    simple = st.one_of(HARMLESS, *small)
-    nested = st.one_of(simple, compound(simple))
-    return st.lists(st.one_of(nested, compound(nested)), max_size=4).map("\n".join)
-
-
-BEFORE = statements()
-IN_FUNCTION = statements(LOADS, RETURNS)
-IN_ENTRY = statements(LOADS, CALLS)
-
-
-@st.composite
-def scripts(draw: st.DrawFn) -> str:
-    """Statements in front of the menu, a function, and an entry that calls it."""
-    script = f"""
-empty=''
-{draw(BEFORE)}
-function f {{
-:=
-{draw(IN_FUNCTION)}
-}}
-set timeout=0
-menuentry 'it' 'second arg' {{
-multiboot2 /tboot.gz $a
-{draw(IN_ENTRY)}
-module2 /end "$a" "$?"
-exit
-}}
-"""
-    return re.sub(r"\n#+", "\n", script)
 
 
 def boots(config: str) -> str:
