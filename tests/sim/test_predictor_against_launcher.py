@@ -15,23 +15,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from boot_strategies import (
+from boot_directories import Directory, Entry, Menu, Module
+from boot_strategies import stories
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from image_strategies import (
     ACMS,
     LCP_V1,
     LCP_V2,
     MICROCODE,
     TBOOT,
-    Directory,
-    Entry,
-    Menu,
-    Module,
     another_tboot,
     cut_tboot,
     gzipped,
-    stories,
     whole_tboot,
 )
-from hypothesis import HealthCheck, Phase, given, seed, settings
 from tpm_sim.cache import Cache
 from tpm_sim.grub import write_environment
 from tpm_sim.hashing import hash_mle
