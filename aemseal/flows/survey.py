@@ -209,13 +209,21 @@ def _calibrate(
     hook: HookRecord | None,
     facts: dict[Wanted, FileFacts],
 ) -> Calibration:
-    """Explain the running boot by the likely entries, then by all measured ones."""
+    """Explain the running boot by the likely entries, then by all measured ones.
+
+    A path is read once, for every entry that wants it in any view.
+    """
     luks = () if hook is None else hook.luks
+    entries = measured_entries(host, menu, baseline)
+    asked = [
+        wanted(entry) if hook is not None else _without_luks(entry) for entry in entries
+    ]
+    all_asked = dict.fromkeys(each for views in asked for each in views)
     candidates: list[Candidate] = []
     result: Calibration | None = None
-    for entry in measured_entries(host, menu, baseline):
-        asked = wanted(entry) if hook is not None else _without_luks(entry)
-        new = [each for each in asked if each not in facts]
+    for entry, views in zip(entries, asked, strict=True):
+        paths = {each.path for each in views if each not in facts}
+        new = [each for each in all_asked if each.path in paths]
         facts.update(look_where_possible(host, new, (verified.algorithm,)))
         candidates.append(Candidate(entry, facts))
         result = calibrate(verified, candidates, baseline, luks)

@@ -122,7 +122,7 @@ def test_an_evil_maids_boot_is_explained_in_both_forms(own: MakeLaptop) -> None:
         assert refused.code == refused.report["exit"] == 6
         check(refused.report, "error")
         assert refused.report["kind"] == "not-accepted"
-    assert "/boot/initramfs.img" in laptop.aemseal("confirm").error
+    assert "/boot/initramfs.img" in laptop.aemseal("confirm").hint
 
 
 def pack_of(laptop: Laptop) -> bytes:
