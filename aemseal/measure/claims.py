@@ -15,7 +15,7 @@ from aemseal.words.digest import (
     PcrBank,
     PcrSelection,
 )
-from aemseal.words.errors import BankError, PredictionError
+from aemseal.words.errors import BankError, PredictionError, SelectionError
 from aemseal.words.wanted import View
 
 
@@ -127,6 +127,19 @@ class Prediction:
             before = values.get(each.pcr, algorithm.zero())
             values[each.pcr] = before.extended(digest)
         return PcrBank(algorithm, values)
+
+    def require_covered(self, selection: PcrSelection) -> None:
+        """Raise SelectionError when a file is measured into a PCR outside of it.
+
+        Who changed that file would be shown the secret all the same.
+        """
+        for each in self.measurements:
+            if each.source.kind is SourceKind.FILE and each.pcr not in selection:
+                raise SelectionError(
+                    f"PCR {each.pcr} is not in the selection {selection}: a changed "
+                    f"{each.role} ({each.source.path}) would not be noticed",
+                    f"add {each.pcr} to the selection",
+                )
 
     def require(
         self, selection: PcrSelection, unchecked: frozenset[Role] = frozenset()
