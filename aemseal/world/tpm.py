@@ -360,6 +360,18 @@ class Tpm:
 _TR = {Hierarchy.OWNER: ESYS_TR.OWNER, Hierarchy.LOCKOUT: ESYS_TR.LOCKOUT}
 
 
+def in_lockout(
+    command: str | None = None, *, reset_with: str = "the lockout authorisation"
+) -> LockoutError:
+    """Return the error of a TPM in lockout: for a command that it refused, or so."""
+    refused = "" if command is None else f" ({command})"
+    return LockoutError(
+        f"the TPM is in dictionary attack lockout{refused}",
+        "somebody guessed at it: wait until it recovers, or reset it with "
+        + reset_with,
+    )
+
+
 def _translated(command: str, rc: int) -> TpmError:
     layer, code = rc & 0xFFFF0000, rc & 0xFFFF
     if layer not in _TPM_LAYERS:
@@ -368,8 +380,5 @@ def _translated(command: str, rc: int) -> TpmError:
             "is another program holding the TPM?",
         )
     if code == RC_LOCKOUT:
-        return LockoutError(
-            f"the TPM is in dictionary attack lockout ({command})",
-            "wait until it recovers, or reset it with the lockout authorisation",
-        )
+        return in_lockout(command)
     return TpmRefusedError(command, code)
