@@ -181,6 +181,14 @@ class PcrSelection:
                 "PCR 16 and 20 to 23 can be set by anyone: leave them out",
             )
 
+    def require_no_other(self, asked: PcrSelection) -> None:
+        """Raise SelectionError unless what is asked for is this, the sealed one."""
+        if asked != self:
+            raise SelectionError(
+                f"the secret is sealed to {self}, not to {asked}",
+                "leave --pcrs out; another selection needs a new enrolment",
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class PcrBank:
