@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from aemseal import __version__
 from aemseal.face import verbs
 from aemseal.face.run import Run
-from aemseal.face.terminal import Terminal
+from aemseal.face.terminal import Terminal, give_up, open_streams
 from aemseal.words.errors import EXIT_INTERRUPTED, AemsealError, UsageError
 
 Verb = Callable[[Run], int]
@@ -38,35 +38,27 @@ def main(
     """Run one command and return its exit code."""
     environment = os.environ if environment is None else environment
     argv = sys.argv[1:] if argv is None else argv
+    open_streams()
     terminal = Terminal(environment, as_json="--json" in argv)
     try:
         arguments = parser().parse_args(argv)
-        run = Run(arguments, terminal, environment)
-        try:
+        with Run(arguments, terminal, environment) as run:
+            run.require_selection()
             verb: Verb = arguments.verb
             return verb(run)
-        finally:
-            run.close()
+    except SystemExit:  # argparse has printed what --help or --version ask for
+        give_up(sys.stdout)
+        raise
     except AemsealError as error:
         terminal.fail(error)
-        _give_up_stdout()
+        give_up(sys.stdout)
         return error.exit_code
     except BrokenPipeError:
-        _give_up_stdout()
+        give_up(sys.stdout)
         return AemsealError.exit_code
     except KeyboardInterrupt:
         terminal.interrupted()
         return EXIT_INTERRUPTED
-
-
-def _give_up_stdout() -> None:
-    """Let what stdout did not take go nowhere, lest Python complain at its end."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
 
 
 def parser() -> _Parser:
@@ -189,7 +181,7 @@ _EXIT_CODES = """exit codes:
   3  status, plan: the next boot would not be accepted
   4  refused: evidence that is absent, malformed or does not hold
   5  the TPM is absent or in lockout
-  6  confirm, explain: this boot is not an accepted one
+  6  this boot is not an accepted one
   130  interrupted"""
 
 

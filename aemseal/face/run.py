@@ -9,15 +9,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 from aemseal.face.terminal import Terminal
 from aemseal.flows.state import STATE_FILE, VaultState
 from aemseal.flows.status import CutShortError, cut_short
 from aemseal.words.digest import HashAlgorithm, PcrBank, PcrSelection
 from aemseal.words.errors import (
+    AemsealError,
     LockoutError,
-    TpmChangedError,
     TpmError,
     UsageError,
     VaultError,
@@ -25,14 +26,13 @@ from aemseal.words.errors import (
 from aemseal.world.config import Config, load_config
 from aemseal.world.host import Host, LiveHost
 from aemseal.world.recording import RecordedHost
-from aemseal.world.store import STATE_FOLDER, Files
+from aemseal.world.store import Files
 
 if TYPE_CHECKING:
     from aemseal.flows.vault import Vault
     from aemseal.world.tpm import Tpm
 
 DEFAULT_TCTI = "device:/dev/tpmrm0"
-LOCKOUT_FILE = f"{STATE_FOLDER}/lockout.auth"
 
 
 @dataclass
@@ -44,9 +44,16 @@ class Run:
     environment: Mapping[str, str]
     _open: ExitStack = field(default_factory=ExitStack)
 
-    def close(self) -> None:
-        """Give the TPM back."""
-        self._open.close()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
 
     @property
     def is_recorded(self) -> bool:
@@ -89,17 +96,32 @@ class Run:
         """The files that are ours."""
         return Files(self.root)
 
-    @property
-    def asked(self) -> PcrSelection | None:
-        """The selection of --pcrs, --pcr or the configuration, if any names one."""
+    @cached_property
+    def named(self) -> PcrSelection | None:
+        """The selection of --pcrs or --pcr; UsageError where it cannot be read."""
         before = self.arguments.pcr or []
         pcrs = [*before, *getattr(self.arguments, "more_pcr", [])]
         if pcrs and self.arguments.pcrs is not None:
             raise UsageError("--pcrs and --pcr cannot be given together", "take one")
         if self.arguments.pcrs is not None:
             return PcrSelection.parse(self.arguments.pcrs)
-        if pcrs:
-            return PcrSelection.of(HashAlgorithm.SHA256, set(pcrs))
+        return PcrSelection.of(HashAlgorithm.SHA256, set(pcrs)) if pcrs else None
+
+    def require_selection(self) -> None:
+        """Refuse --pcrs that cannot be read, or that the vault is not sealed to.
+
+        Every verb takes them, so that none passes over a mistake in silence; a FILE
+        that is only hashed or replayed has to do with no vault.
+        """
+        of_a_file = getattr(self.arguments, "file", None) is not None
+        if self.named is not None and not of_a_file and self.state is not None:
+            self.state.selection.require_no_other(self.named)
+
+    @property
+    def asked(self) -> PcrSelection | None:
+        """The selection of --pcrs, --pcr or the configuration, if any names one."""
+        if self.named is not None:
+            return self.named
         if self.config.pcrs and self.state is None:
             return PcrSelection.parse(self.config.pcrs)
         return None
@@ -148,24 +170,28 @@ class Run:
             vault = Vault(self.files, tpm)
             try:
                 settled = vault.settle()
-            except (VaultError, TpmChangedError) as error:
+            except AemsealError as error:
                 if must_settle:
                     raise
                 settled = error.message
             if settled is not None:
                 self.terminal.say(f"aemseal: {settled}")
-            self.__dict__.pop("state", None)
+            self._forget_state()
             yield vault
+
+    def _forget_state(self) -> None:
+        """Have `state` read again: settling a move may have changed it."""
+        self.__dict__.pop("state", None)  # where cached_property keeps it
 
     @property
     def lockout(self) -> LockoutError | None:
         """The problem of a TPM in lockout; moves work in it all the same."""
         if self.is_recorded or not self.tpm.permanent().in_lockout:
             return None
-        return LockoutError(
-            "the TPM is in dictionary attack lockout",
-            f"somebody guessed at it; wait, or reset it with {LOCKOUT_FILE}",
-        )
+        from aemseal.flows.vault import LOCKOUT_FILE
+        from aemseal.world.tpm import in_lockout
+
+        return in_lockout(reset_with=f"the value in {LOCKOUT_FILE}")
 
     @property
     def count_now(self) -> Callable[[VaultState], int] | None:

@@ -1,22 +1,30 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The terminal's rules, in one place.
+r"""The terminal's rules, in one place.
 
 stdout carries results: text for people, or exactly one JSON object with --json.
 stderr carries everything else: what is being done, `aemseal: error: ...` and
 `aemseal: hint: ...`, lower case, without a full stop. A secret is read without echo,
 from the terminal or from stdin, and never printed. Colour is looked at for each stream
 when it is used: off with NO_COLOR, with TERM=dumb and where the stream is no terminal.
-Bytes that come from files reach the terminal without control characters.
+Bytes that come from files reach the terminal without control characters, and JSON as
+text: those that are no UTF-8 as "\xhh".
+
+A stream that was closed is /dev/null, one that has not all characters is given them
+escaped, and a stderr that takes nothing changes no exit code.
 """
 
 from __future__ import annotations
 
 import getpass
+import io
 import json
+import os
+import re
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TextIO
 
 from aemseal.formats.slot import MAX_PARTS, PART_SIZE
@@ -26,10 +34,57 @@ from aemseal.world.rooted import why
 SECRET_LIMIT = MAX_PARTS * PART_SIZE
 """Bytes; what a slot file holds."""
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def legible(text: str) -> str:
+    r"""Return text with the bytes that are no UTF-8, surrogates to Python, as "\xhh".
+
+    Any other surrogate, which no bytes give, is U+FFFD.
+    """
+    return _SURROGATE.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    byte = ord(found[0]) - 0xDC00
+    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else "\ufffd"
+
+
+def _legible_json(value: Any) -> Any:
+    if isinstance(value, str):
+        return legible(value)
+    if isinstance(value, Mapping):
+        return {_legible_json(key): _legible_json(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_legible_json(each) for each in value]
+    return value
+
 
 def printable(text: str) -> str:
     """Return text with control characters as "?": file names may hold escapes."""
-    return "".join(char if char.isprintable() else "?" for char in text)
+    return "".join(char if char.isprintable() else "?" for char in legible(text))
+
+
+def open_streams() -> None:
+    """Have stdin, stdout and stderr be there, and the latter take any character."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:  # it was closed before Python began
+            place = Path(os.devnull)
+            nowhere = place.open(mode, errors="backslashreplace")
+            setattr(sys, name, nowhere)
+        elif mode == "w" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def give_up(stream: TextIO) -> None:
+    """Let what a stream did not take go nowhere, lest Python complain at its end."""
+    try:
+        stream.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 @dataclass(frozen=True)
@@ -48,7 +103,7 @@ class Terminal:
         AemsealError where stdout takes no more, BrokenPipeError where nobody reads.
         """
         if self.as_json:
-            text = json.dumps(report, indent=1, sort_keys=False) + "\n"
+            text = json.dumps(_legible_json(report), indent=1) + "\n"
         else:
             text = "".join(f"{printable(line)}\n" for line in lines)
         try:
@@ -61,8 +116,7 @@ class Terminal:
 
     def say(self, line: str) -> None:
         """Tell the person what is being done."""
-        self.stderr.write(f"{printable(line)}\n")
-        self.stderr.flush()
+        self._tell(f"{printable(line)}\n")
 
     def fail(self, error: AemsealError) -> None:
         """Tell an error and its hint; with --json also as the one JSON object."""
@@ -70,9 +124,16 @@ class Terminal:
             with suppress(AemsealError, BrokenPipeError):
                 self.result(error_report(error), [])
         mark = self._coloured("aemseal: error:", "1;31")
-        self.stderr.write(f"{mark} {printable(error.message)}\n")
+        self._tell(f"{mark} {printable(error.message)}\n")
         if error.hint:
-            self.stderr.write(f"aemseal: hint: {printable(error.hint)}\n")
+            self._tell(f"aemseal: hint: {printable(error.hint)}\n")
+
+    def _tell(self, text: str) -> None:
+        try:
+            self.stderr.write(text)
+            self.stderr.flush()
+        except OSError:
+            give_up(self.stderr)
 
     def interrupted(self) -> None:
         """Tell that the person stopped it; with --json also as the one object."""
@@ -86,12 +147,16 @@ class Terminal:
     def read_secret(self, prompt: str) -> bytes:
         """Read one line without echo from the terminal, or all of stdin.
 
-        A final line end is not part of it. UsageError when it is empty or too long.
+        A final line end is not part of it. UsageError when it is empty or too long,
+        AemsealError when there is nothing to read from.
         """
-        if self.stdin.isatty():
-            secret = self._ask(prompt)
-        else:
-            secret = self.stdin.buffer.read(SECRET_LIMIT + 2).removesuffix(b"\n")
+        try:
+            if self.stdin.isatty():
+                secret = self._ask(prompt)
+            else:
+                secret = self.stdin.buffer.read(SECRET_LIMIT + 2).removesuffix(b"\n")
+        except OSError as error:
+            raise AemsealError(f"no secret can be read: {why(error)}") from None
         if not secret:
             raise UsageError("the secret is empty", "type or pipe in a text you know")
         if len(secret) > SECRET_LIMIT:
