@@ -96,20 +96,20 @@ class Files:
                 _sync_folder(place.parent)
 
     def remove(self, path: str) -> None:
-        """Take a file away, lastingly; nothing when it is not there."""
+        """Take a file away, lastingly; nothing when it is not there, or a folder."""
         place = self.below_root(path)
         with _told(path):
             if not place.parent.is_dir():
                 return
             with self.seam.step(f"remove {path}"):
-                place.unlink(missing_ok=True)
+                if not _is_folder(place):
+                    place.unlink(missing_ok=True)
             with self.seam.step(f"sync {path}"):
                 _sync_folder(place.parent)
 
     def exists(self, folder: str) -> bool:
         """Whether a folder is there: a medium that is at hand."""
-        place = self.below_root(folder)
-        return place.is_dir() and not place.is_symlink()
+        return _is_folder(self.below_root(folder))
 
     def has_place_for(self, folder: str) -> bool:
         """Whether a folder is there or its parent is: a medium that can be begun."""
@@ -169,12 +169,17 @@ def _sweep(folder: Path) -> None:
                 each.unlink()
 
 
+def _is_folder(place: Path) -> bool:
+    """Whether it is a folder itself, and no link to one."""
+    return place.is_dir() and not place.is_symlink()
+
+
 def _make_way(place: Path) -> None:
     """Rename a folder that bears a file's name: no file could replace it.
 
     It is not ours and may hold anything, so it is kept.
     """
-    if place.is_dir() and not place.is_symlink():
+    if _is_folder(place):
         place.rename(_beside(place, "aside"))
 
 

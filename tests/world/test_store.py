@@ -164,10 +164,7 @@ def test_a_medium_is_a_folder_and_not_a_link_to_one(tmp_path: Path) -> None:
 
 def test_an_error_names_the_path_and_the_cause(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    (tmp_path / "folder/taken").mkdir(parents=True)
     files = Files(tmp_path)
-    with pytest.raises(AemsealError, match=r"^/folder/taken: is a directory$"):
-        files.remove("/folder/taken")
     with pytest.raises(AemsealError, match=r"^/file: file exists$"):
         files.write("/file/below", b"")
 

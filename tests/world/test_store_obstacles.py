@@ -159,3 +159,12 @@ def test_an_error_names_what_is_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "boot").write_bytes(b"a file where the folder was")
     with pytest.raises(AemsealError, match=r"^/boot: file exists$"):
         Files(tmp_path).write(PATH, NEW)
+
+
+def test_a_folder_is_no_file_of_ours_to_remove(tmp_path: Path, medium: Path) -> None:
+    (medium / "acceptance.7").mkdir()
+    Files(tmp_path).remove(PATH)
+    assert names(medium) == {"acceptance.7"}
+    (medium / "acceptance.6").symlink_to(medium / "acceptance.7")
+    Files(tmp_path).remove(f"{FOLDER}/acceptance.6")
+    assert names(medium) == {"acceptance.7"}
