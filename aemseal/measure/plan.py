@@ -30,6 +30,9 @@ class OriginKind(Enum):
     CONSTANT = "constant"
     """tboot's own policy, a constant of its version: its image answers for it."""
 
+    BUILT = "built"
+    """They were built here just now, where the same file was measured before."""
+
     UNKNOWN = "unknown"
     """Nobody: they must be accepted by name."""
 
@@ -114,6 +117,11 @@ class _Here:
         here = self.components.get(name)
         return after is None if here is None else not _differ(here, after)
 
+    def has_no(self, role: Role) -> bool:
+        """Whether this boot has components, but none of the role."""
+        found = [each.role for each in self.components.values()]
+        return bool(found) and role not in found
+
     def has_file(self, after: Component) -> bool:
         """Whether this boot measured the same file in any place."""
         digests = dict(after.source.file_digests)
@@ -127,11 +135,15 @@ def plan(
     before: Sequence[Measurement],
     prediction: Prediction,
     measured: Sequence[Measurement] = (),
+    *,
+    built: Collection[Role] = (),
 ) -> Plan:
     """Compare the last verified boot with the predicted one.
 
     `before` are the measurements of the last verified boot, `measured` those of this
     running boot if it is an accepted one (else none), both from a verified log.
+    `built` are the roles whose files the caller built since: it answers for their
+    bytes, not for another file, command line or place.
     """
     old = {each.name: each for each in components(before)}
     new = {each.name: each for each in components(prediction.measurements)}
@@ -145,7 +157,8 @@ def plan(
         one, other = old.get(name), new.get(name)
         if _differ(one, other) or name in moved:
             role = new[name].role if name in new else old[name].role
-            origin = _origin(name, other, here)
+            is_built = role in built and name not in moved and _is_new_build(one, other)
+            origin = _BUILT if is_built else _origin(name, other, here)
             changes.append(Change(name, role, one, other, origin))
     return Plan(tuple(changes))
 
@@ -225,6 +238,21 @@ def _order(
     return [name for each, name in pairs if each.pcr == pcr and name in both]
 
 
+_BUILT = Origin(OriginKind.BUILT, "built here just now")
+
+
+def _is_new_build(one: Component | None, other: Component | None) -> bool:
+    """Whether these are the same file with the same command line, but other bytes."""
+    if one is None or other is None:
+        return False
+    old, new = one.source, other.source
+    return (
+        old.path is not None
+        and (old.path, old.cmdline, old.view) == (new.path, new.cmdline, new.view)
+        and one.pcrs == other.pcrs
+    )
+
+
 def _origin(name: str, after: Component | None, here: _Here) -> Origin:
     """Say who answers for a component's new state.
 
@@ -239,6 +267,10 @@ def _origin(name: str, after: Component | None, here: _Here) -> Origin:
     if after.source.kind is SourceKind.CONSTANT:
         version = after.source.version or "of an unknown version"
         return Origin(OriginKind.CONSTANT, f"the default policy of tboot {version}")
+    if after.role is Role.LUKS and here.has_no(Role.LUKS):
+        return Origin(
+            OriginKind.UNKNOWN, "this boot had no hook to measure it: so it is now"
+        )
     if here.has_file(after):
         return Origin(
             OriginKind.UNKNOWN,
