@@ -8,6 +8,7 @@ of ours, and nothing is accepted before the first publish.
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -36,6 +37,7 @@ from aemseal.words.digest import PcrSelection
 from aemseal.words.errors import (
     LockoutError,
     TpmError,
+    UsageError,
     VaultError,
 )
 from aemseal.world.config import Medium
@@ -48,11 +50,15 @@ HOOK_FOLDER = f"{STATE_FOLDER}/hook"
 """What the initramfs takes over as /etc/aemseal: hook.conf and srk.tr."""
 
 TEXT_LIMIT = MAX_PARTS * PART_SIZE
+_TYPE = "type a text that you recognise: a line or two of letters"
 
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """What is to be sealed; its value is in no repr and no message."""
+    """What is to be sealed; its value is in no repr and no message.
+
+    UsageError for a value that cannot be sealed, or be shown at boot.
+    """
 
     name: str
     kind: str
@@ -62,9 +68,32 @@ class Secret:
         if not is_name(self.name) or self.kind not in SECRET_KINDS:
             raise VaultError(f"no secret {self.name!r} of kind {self.kind!r}")
         if not self.value:
-            raise VaultError("the secret is empty", "type a text that you recognise")
+            raise UsageError("the secret is empty", _TYPE)
         if len(self.value) > TEXT_LIMIT:
-            raise VaultError(f"the secret is longer than {TEXT_LIMIT} bytes")
+            raise UsageError(f"the secret is longer than {TEXT_LIMIT} bytes", _TYPE)
+        if self.kind == "text":
+            _require_showable(self.value)
+
+
+def _require_showable(value: bytes) -> None:
+    """Raise UsageError for a text that the hook does not show as it is.
+
+    It drops every control character but the line feed (boot-hooks/lib/screen.sh), and
+    an accepted boot that shows nothing looks like one that is not.
+    """
+    try:
+        text = value.decode("utf-8")
+    except UnicodeDecodeError:
+        # from None, since the cause holds the secret
+        raise UsageError("the secret is no text: it is not UTF-8", _TYPE) from None
+    if any(unicodedata.category(each) == "Cc" for each in text.replace("\n", "")):
+        raise UsageError(
+            "the secret holds a control character (a tab, NUL, escape or the like), "
+            "which is not shown at boot",
+            _TYPE,
+        )
+    if not any(each.isprintable() and not each.isspace() for each in text):
+        raise UsageError("the secret holds nothing that can be seen", _TYPE)
 
 
 def require_not_enrolled(vault: Vault) -> None:
