@@ -23,7 +23,7 @@ from aemseal.flows.provision import (
 from aemseal.flows.state import NextBootCheck, SealedBoot, VaultState
 from aemseal.flows.survey import Survey, survey
 from aemseal.flows.vault import Vault
-from aemseal.formats.hook_files import pin_of
+from aemseal.formats.hook_files import hook_conf, pin_of
 from aemseal.measure.boot_entry import Role
 from aemseal.words.digest import ALWAYS_SEALED, PcrSelection
 from aemseal.words.errors import AemsealError, EvidenceError, PredictionError
@@ -102,14 +102,18 @@ def _look(enrolment: Enrolment) -> Survey:
 
 
 def _ran_our_hook(look: Survey, vault: Vault) -> bool:
-    """Whether the running boot measured PCR 13, capped it and pinned our key.
+    """Whether the running boot measured PCR 13, capped it, and is enrolled as asked.
 
-    The key must be in the TPM still: a hook whose pin was cleared shows nothing more.
+    Its initramfs must pin our key and name the selection, as the disk does, from
+    which the next one is built. The key must be in the TPM still: a hook whose pin was
+    cleared shows nothing more.
     """
     pinned = vault.files.read(f"{HOOK_FOLDER}/srk.tr")
     return (
         look.hook is not None
         and look.hook.cap is not None
+        and look.hook.selection == look.selection
+        and vault.files.read(f"{HOOK_FOLDER}/hook.conf") == hook_conf(look.selection)
         and pinned is not None
         and look.hook.pin == pin_of(pinned)
         and vault.storage.holds(pinned)
