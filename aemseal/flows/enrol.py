@@ -15,6 +15,7 @@ from aemseal.flows.known_boots import predicted_boot, sealed_boot, unexplained
 from aemseal.flows.provision import (
     HOOK_FOLDER,
     Secret,
+    free_place,
     own_the_tpm,
     require_not_enrolled,
     seal,
@@ -59,6 +60,7 @@ def enrol(enrolment: Enrolment) -> VaultState:
     vault = enrolment.vault
     require_not_enrolled(vault)
     look = _look(enrolment)
+    free_place(vault, enrolment.config.media)
     if _ran_our_hook(look, vault):
         key = own_the_tpm(vault, enrolment.foreign_owner)
         boot = sealed_boot(look.running, look.running_policy, enrolment.host.now())

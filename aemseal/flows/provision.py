@@ -9,6 +9,7 @@ of ours, and nothing is accepted before the first publish.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -105,6 +106,27 @@ def require_not_enrolled(vault: Vault) -> None:
         )
 
 
+def free_place(vault: Vault, media: Sequence[Medium]) -> int:
+    """Return a free NV index for the counter; VaultError where a medium is absent.
+
+    TpmError when every index of our range is in use.
+    """
+    for medium in media:
+        if not vault.files.has_place_for(medium.path):
+            raise VaultError(
+                f"the medium {medium.label} is not at hand: {medium.path}",
+                "mount it and try again",
+            )
+    used = vault.tpm.handles(NV_RANGE.start, len(NV_RANGE))
+    for index in NV_RANGE:
+        if index not in used:
+            return index
+    raise TpmError(
+        "all NV indices of our range are in use",
+        f"from 0x{NV_RANGE.start:08x} on; free one that nobody needs: tpm2_nvundefine",
+    )
+
+
 def own_the_tpm(vault: Vault, foreign_owner: bytes | None) -> StorageKey:
     """Set owner and lockout authorisation, and provide the storage key.
 
@@ -173,16 +195,7 @@ def seal(vault: Vault, state: VaultState, secret: Secret) -> VaultState:
     """
     require_not_enrolled(vault)
     branches_of(state)
-    for medium in state.media:
-        if not vault.files.has_place_for(medium.path):
-            raise VaultError(
-                f"the medium {medium.label} is not at hand: {medium.path}",
-                "mount it and try again",
-            )
-    used = vault.tpm.handles(NV_RANGE.start, len(NV_RANGE))
-    counter = next((each for each in NV_RANGE if each not in used), None)
-    if counter is None:
-        raise TpmError("all NV indices of our range are in use")
+    counter = free_place(vault, state.media)
     state = replace(state, counter=counter, count=0, secrets=(secret.name,))
     journal = Journal("enrol", before=0, after=0, state=state, enrolling=True)
     vault.files.write(JOURNAL_FILE, journal.to_bytes())
