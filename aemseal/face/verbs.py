@@ -43,6 +43,7 @@ from aemseal.words.errors import (
     UsageError,
 )
 from aemseal.words.events import EventLog
+from aemseal.world.host import LiveHost
 from aemseal.world.recording import RecordedHost
 
 
@@ -233,6 +234,7 @@ def verb_enrol(run: Run) -> int:
         state = enrol(
             Enrolment(
                 host=run.host,
+                host_now=lambda: LiveHost(run.root, run.tpm.pcrs, run.config),
                 vault=vault,
                 config=run.config,
                 secret=Secret("text", "text", text),
@@ -240,6 +242,7 @@ def verb_enrol(run: Run) -> int:
                 entry=run.arguments.entry,
                 rebuild=run_program,
                 say=run.terminal.say,
+                show=lambda changes: _say_plan(run, changes),
                 foreign_owner=read_foreign_owner(vault, run.config),
             )
         )
@@ -252,9 +255,17 @@ def verb_enrol(run: Run) -> int:
     boots = (*state.accepted, *state.staged)
     word = "accepted" if state.accepted else "staged"
     lines = [f"sealed to {state.selection}", f"{word}: {boots[0].name}"]
-    lines.append("next step: reboot; the secret is shown before the passphrase")
+    if state.checked is None or state.checked.result == NOT_ACCEPTED:
+        lines.append("next step: look at the next boot: aemseal status --check")
+    else:
+        lines.append("next step: reboot; the secret is shown before the passphrase")
     run.terminal.result(report, lines)
     return EXIT_DONE
+
+
+def _say_plan(run: Run, changes: Plan) -> None:
+    for line in render.plan_lines(changes):
+        run.terminal.say(line)
 
 
 def verb_cancel(run: Run) -> int:

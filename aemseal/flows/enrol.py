@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The use case `enrol`: from a verified boot to a sealed secret (docs/adr/0002).
 
-Everything that can refuse does so before the first write: the log, the selection, a
-trial prediction. Then the TPM is owned, the hook's files are written, the initramfs
-is built with them, and the boot that will follow is predicted and staged.
+Everything that can refuse does so before the first write: the log, the selection, the
+media, the TPM's room, a trial prediction, and whether the next boot is the running one.
+Then the TPM is owned, the hook's files are written, the initramfs is built with them,
+and the boot that will follow is predicted, held against the running one once more, and
+staged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
+from aemseal.flows.boot_menu import read_menu
 from aemseal.flows.known_boots import predicted_boot, sealed_boot, unexplained
+from aemseal.flows.moves import ACCEPTED, NOT_ACCEPTED, STAGED
 from aemseal.flows.provision import (
     HOOK_FOLDER,
     Secret,
@@ -26,8 +30,15 @@ from aemseal.flows.survey import Survey, survey
 from aemseal.flows.vault import Vault
 from aemseal.formats.hook_files import hook_conf, pin_of
 from aemseal.measure.boot_entry import Role
+from aemseal.measure.claims import Prediction
+from aemseal.measure.plan import Change, OriginKind, Plan, plan
 from aemseal.words.digest import ALWAYS_SEALED, PcrSelection
-from aemseal.words.errors import AemsealError, EvidenceError, PredictionError
+from aemseal.words.errors import (
+    AemsealError,
+    EvidenceError,
+    OriginError,
+    PredictionError,
+)
 from aemseal.world.config import Config
 from aemseal.world.host import Host
 from aemseal.world.storage_key import StorageKey
@@ -35,12 +46,19 @@ from aemseal.world.storage_key import StorageKey
 UNCHECKED_AT_ENROL = frozenset({Role.LUKS})
 """The rule no boot without our hook can calibrate; wrong, it opens nothing."""
 
+_REBOOT = "reboot into what /boot holds now, then enrol"
+
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """What is to be enrolled, and with what of the world."""
+    """What is to be enrolled, and with what of the world.
+
+    `host_now` reads the host anew, grub.cfg and all: `host` reads that once. `say`
+    tells a line to the person, `show` what changes with the next boot.
+    """
 
     host: Host
+    host_now: Callable[[], Host]
     vault: Vault
     config: Config
     secret: Secret
@@ -48,14 +66,17 @@ class Enrolment:
     entry: str | None
     rebuild: Callable[[tuple[str, ...]], None]
     say: Callable[[str], None]
+    show: Callable[[Plan], None]
     foreign_owner: bytes | None
 
 
 def enrol(enrolment: Enrolment) -> VaultState:
     """Seal a secret to the running boot, or to the predicted one, and return it.
 
-    EvidenceError of every kind when the machine cannot be vouched for; VaultError
-    when there is a vault already.
+    EvidenceError of every kind when the machine cannot be vouched for, OriginError
+    when the next boot is another than the running one in more than the initramfs that
+    is built here; VaultError when there is a vault already or a medium is absent,
+    TpmError when the TPM has no room.
     """
     vault = enrolment.vault
     require_not_enrolled(vault)
@@ -64,28 +85,80 @@ def enrol(enrolment: Enrolment) -> VaultState:
     if _ran_our_hook(look, vault):
         key = own_the_tpm(vault, enrolment.foreign_owner)
         boot = sealed_boot(look.running, look.running_policy, enrolment.host.now())
-        return _seal(enrolment, look, key, accepted=(boot,))
+        checked = _next_check(look, boot)
+        return _seal(enrolment, look, key, checked, accepted=(boot,))
     command = enrolment.config.initramfs_command
     if command is None:
         raise EvidenceError(
-            "this boot did not run aemseal's hook, and how to build the initramfs "
-            "with it is not configured",
+            "this boot did not run aemseal's hook as it would be enrolled, and how to "
+            "build the initramfs with it is not configured",
             "name the command as initramfs_command in /etc/aemseal.yaml",
         )
     trial = look.predict(enrolment.entry, hook=True)
+    _require_same_boot(enrolment, look, trial)
     trial.require(look.selection, UNCHECKED_AT_ENROL)
     key = own_the_tpm(vault, enrolment.foreign_owner)
     write_hook_files(vault, key, look.selection)
     enrolment.say(f"building the initramfs: {' '.join(command)}")
     enrolment.rebuild(command)
-    prediction = replace(look, facts={}).predict(enrolment.entry, hook=True)
-    boot = predicted_boot(
+    boot = _built_boot(enrolment, look)
+    is_next = enrolment.entry is None
+    checked = NextBootCheck(STAGED, boot.since) if is_next else None
+    return _seal(enrolment, look, key, checked, staged=(boot,))
+
+
+def _built_boot(enrolment: Enrolment, look: Survey) -> SealedBoot:
+    """Predict the boot of what is there after the build, boot menu and all."""
+    host = enrolment.host_now()
+    now = replace(look, host=host, facts={}, menu=read_menu(host))
+    prediction = now.predict(enrolment.entry, hook=True)
+    changes = _require_same_boot(enrolment, now, prediction, built=(Role.INITRAMFS,))
+    enrolment.show(changes)
+    for caution in prediction.cautions:
+        enrolment.say(f"caution: {caution}")
+    return predicted_boot(
         prediction,
         look.selection,
-        enrolment.host.now(),
+        host.now(),
         unchecked=UNCHECKED_AT_ENROL,
     )
-    return _seal(enrolment, look, key, staged=(boot,))
+
+
+def _require_same_boot(
+    enrolment: Enrolment,
+    look: Survey,
+    prediction: Prediction,
+    *,
+    built: Collection[Role] = (),
+) -> Plan:
+    """Return what changes; OriginError for more than enrol itself changes.
+
+    That is what was `built` here, and that a hook measures LUKS headers where none
+    did. Anything else somebody put there after the running boot was measured, and
+    enrolling would accept it unseen; once it has booted, it is measured.
+    """
+    measured = look.calibration.measured
+    changes = plan(measured, prediction, measured, built=built)
+    had_luks = any(each.role is Role.LUKS for each in measured)
+    foreign = [
+        each
+        for each in changes.changes
+        if each.origin.kind is not OriginKind.BUILT
+        and (had_luks or not _is_new_luks(each))
+    ]
+    if not foreign:
+        return changes
+    enrolment.show(changes)
+    named = ", ".join(
+        f"{each.name} ({each.path})" if each.path else each.name for each in foreign
+    )
+    raise OriginError(
+        f"the next boot is not the running one: it changes {named}", _REBOOT
+    )
+
+
+def _is_new_luks(change: Change) -> bool:
+    return change.role is Role.LUKS and change.before is None
 
 
 def _look(enrolment: Enrolment) -> Survey:
@@ -98,7 +171,7 @@ def _look(enrolment: Enrolment) -> Survey:
         raise PredictionError(
             "no file of any boot entry gives what this boot measured as "
             f"{unexplained(look.calibration)}",
-            "reboot into what /boot holds now, then enrol",
+            _REBOOT,
         )
     return look
 
@@ -122,10 +195,22 @@ def _ran_our_hook(look: Survey, vault: Vault) -> bool:
     )
 
 
+def _next_check(look: Survey, accepted: SealedBoot) -> NextBootCheck | None:
+    """Say whether GRUB boots the accepted boot next, None where it is not known."""
+    try:
+        prediction = look.predict(None, hook=True)
+        following = predicted_boot(prediction, look.selection, accepted.since)
+    except AemsealError:
+        return None
+    is_same = following.policy == accepted.policy
+    return NextBootCheck(ACCEPTED if is_same else NOT_ACCEPTED, accepted.since)
+
+
 def _seal(
     enrolment: Enrolment,
     look: Survey,
     key: StorageKey,
+    checked: NextBootCheck | None,
     *,
     accepted: tuple[SealedBoot, ...] = (),
     staged: tuple[SealedBoot, ...] = (),
@@ -141,7 +226,7 @@ def _seal(
         baseline=look.running,
         accepted=accepted,
         staged=staged,
-        checked=NextBootCheck("staged" if staged else "accepted", enrolment.host.now()),
+        checked=checked,
     )
     return seal(enrolment.vault, state, enrolment.secret)
 
