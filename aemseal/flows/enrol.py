@@ -38,6 +38,7 @@ from aemseal.words.errors import (
     EvidenceError,
     OriginError,
     PredictionError,
+    VaultError,
 )
 from aemseal.world.config import Config
 from aemseal.world.host import Host
@@ -84,6 +85,7 @@ def enrol(enrolment: Enrolment) -> VaultState:
     free_place(vault, enrolment.config.media)
     if _ran_our_hook(look, vault):
         key = own_the_tpm(vault, enrolment.foreign_owner)
+        _require_pinned(vault, key)
         boot = sealed_boot(look.running, look.running_policy, enrolment.host.now())
         checked = _next_check(look, boot)
         return _seal(enrolment, look, key, checked, accepted=(boot,))
@@ -193,6 +195,19 @@ def _ran_our_hook(look: Survey, vault: Vault) -> bool:
         and look.hook.pin == pin_of(pinned)
         and vault.storage.holds(pinned)
     )
+
+
+def _require_pinned(vault: Vault, key: StorageKey) -> None:
+    """Raise VaultError unless this is the key that the running initramfs pins.
+
+    Another tool may have put one since where ours is looked for first.
+    """
+    path = f"{HOOK_FOLDER}/srk.tr"
+    if vault.files.read(path) != key.serialized:
+        raise VaultError(
+            f"the storage key at 0x{key.handle:08x} is not the one in this initramfs",
+            f"remove {path} and enrol: the initramfs is built anew for the key",
+        )
 
 
 def _next_check(look: Survey, accepted: SealedBoot) -> NextBootCheck | None:

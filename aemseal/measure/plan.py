@@ -269,7 +269,7 @@ def _origin(name: str, after: Component | None, here: _Here) -> Origin:
         return Origin(OriginKind.CONSTANT, f"the default policy of tboot {version}")
     if after.role is Role.LUKS and here.has_no(Role.LUKS):
         return Origin(
-            OriginKind.UNKNOWN, "this boot had no hook to measure it: so it is now"
+            OriginKind.UNKNOWN, "no hook measured it in this boot: taken as it is"
         )
     if here.has_file(after):
         return Origin(

@@ -11,14 +11,16 @@ import json
 from collections.abc import Callable
 
 import pytest
-from attacker import COUNTER_LIKE_OURS, Attacker
+from attacker import AEM_SRK_PUBLIC, COUNTER_LIKE_OURS, Attacker
 from laptop import KERNEL, MODELS, SECRET, Laptop, MakeLaptop, changed
 from refusals import CONFIG, GRUB, refuses
 from tpm_sim.initramfs import build_command
 from tpm_sim.machines import TBOOT_DA, TBOOT_LEGACY, MachineModel
 from unsealer import connected
 
+from aemseal.formats.srk_templates import OWN_TEMPLATE
 from aemseal.world.tpm import NV_RANGE
+from aemseal.world.tpm_storage import SRK_HANDLE
 
 pytestmark = [pytest.mark.tpm, pytest.mark.usefixtures("no_traceback")]
 
@@ -172,9 +174,8 @@ def test_enrol_shows_what_it_changes(own: MakeLaptop, model: MachineModel) -> No
     assert ran.code == 0
     pcr = 17 if model is TBOOT_DA else 19
     assert f"  initramfs (PCR {pcr}): built here just now\n" in ran.told
-    assert "! luks (PCR 13): this boot had no hook to measure it" in ran.told
     assert [line for line in ran.told.splitlines() if line.startswith("! ")] == [
-        "! luks (PCR 13): this boot had no hook to measure it: so it is now"
+        "! luks (PCR 13): no hook measured it in this boot: taken as it is"
     ]
     assert checked(laptop) == "staged"
     assert laptop.shows_the_secret()
@@ -253,6 +254,28 @@ def test_a_configuration_on_the_disk_for_other_pcrs_is_put_right(
     conf.write_bytes(before.replace(b"13,17,18,19", b"13,17,18"))
     assert enrol_anew(laptop) == ["staged"]
     assert conf.read_bytes() == before
+    assert laptop.shows_the_secret()
+
+
+def test_no_boot_is_accepted_whose_initramfs_pins_another_key(own: MakeLaptop) -> None:
+    """Another tool's key went away, and a genuine one was put in its place."""
+    laptop = own(enrolled=False)
+    with connected(laptop.machine.tcti) as esapi:
+        other = Attacker(esapi)
+        other.persist(other.primary(AEM_SRK_PUBLIC, b"AEM's password"), SRK_HANDLE)
+    assert laptop.enrol().code == 0
+    assert laptop.shows_the_secret()
+    assert laptop.aemseal("remove").code == 0
+    owner = laptop.path("/var/lib/aemseal/owner.auth").read_bytes()
+    with connected(laptop.machine.tcti) as esapi:
+        other = Attacker(esapi, owner)
+        other.clear_persistent(SRK_HANDLE)
+        other.persist(other.primary(OWN_TEMPLATE.public), SRK_HANDLE)
+    pin = "/var/lib/aemseal/hook/srk.tr"
+    message = "the storage key at 0x81000001 is not the one in this initramfs"
+    refuses(laptop, "enrol text", 4, message, f"remove {pin}", stdin=SECRET)
+    laptop.path(pin).unlink()
+    assert laptop.enrol("--json").report["accepted"] == []
     assert laptop.shows_the_secret()
 
 
