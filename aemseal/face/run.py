@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from aemseal.face.terminal import Terminal
-from aemseal.flows.state import STATE_FILE, VaultState
+from aemseal.flows.state import STATE_FILE, VaultState, nothing_sealed
 from aemseal.flows.status import CutShortError, cut_short
 from aemseal.words.digest import HashAlgorithm, PcrBank, PcrSelection
 from aemseal.words.errors import (
@@ -135,9 +135,7 @@ class Run:
     def require_state(self) -> VaultState:
         """Return the state; VaultError where nothing was enrolled."""
         if self.state is None:
-            raise VaultError(
-                "nothing is sealed on this machine", "start with: aemseal enrol text"
-            )
+            raise nothing_sealed()
         return self.state
 
     @property

@@ -52,9 +52,7 @@ def predicted_boot(
     those of the roles in `unchecked` was calibrated.
     """
     values = prediction.require(selection, unchecked)
-    boot = Baseline(
-        prediction.entry, prediction.stack, prediction.map, prediction.measurements
-    )
+    boot = Baseline.of_prediction(prediction)
     return sealed_boot(boot, policy_pcr(selection, values), since, known)
 
 

@@ -182,5 +182,12 @@ def _complaint(error: Exception) -> str:
     return "a value is not what it should be"
 
 
+def nothing_sealed() -> VaultError:
+    """Return the error of a move on a machine without a vault."""
+    return VaultError(
+        "nothing is sealed on this machine", "start with: aemseal enrol text"
+    )
+
+
 def _boots(listed: list[dict[str, Any]]) -> tuple[SealedBoot, ...]:
     return tuple(SealedBoot.from_dict(each) for each in listed)

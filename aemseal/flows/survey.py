@@ -39,9 +39,6 @@ from aemseal.words.digest import (
     PcrBank,
     PcrSelection,
 )
-from aemseal.words.errors import (
-    SelectionError,
-)
 from aemseal.words.events import EventLog
 from aemseal.words.wanted import FileFacts, Wanted
 from aemseal.world.host import Host
@@ -193,11 +190,8 @@ def _selection_wish(
 ) -> PcrSelection | None:
     if state is None:
         return asked
-    if asked is not None and asked != state.selection:
-        raise SelectionError(
-            f"the secret is sealed to {state.selection}, not to {asked}",
-            "leave --pcrs out; another selection needs a new enrolment",
-        )
+    if asked is not None:
+        state.selection.require_no_other(asked)
     return state.selection
 
 

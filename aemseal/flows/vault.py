@@ -20,7 +20,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from aemseal.flows.state import DAMAGE, STATE_FILE, SealedBoot, VaultState
+from aemseal.flows.state import (
+    DAMAGE,
+    STATE_FILE,
+    SealedBoot,
+    VaultState,
+    nothing_sealed,
+)
 from aemseal.formats.slot import (
     VAULT_FILE,
     Acceptance,
@@ -119,9 +125,7 @@ class Vault:
         """Return the state; VaultError where nothing was enrolled."""
         state = self.load()
         if state is None:
-            raise VaultError(
-                "nothing is sealed on this machine", "start with: aemseal enrol text"
-            )
+            raise nothing_sealed()
         return state
 
     # --- the one move ---
