@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from aemseal import __version__
-from aemseal.face import verbs
+from aemseal.face import looks, moves
 from aemseal.face.run import Run
 from aemseal.face.terminal import Terminal, give_up, open_streams
 from aemseal.words.errors import EXIT_INTERRUPTED, AemsealError, UsageError
@@ -78,30 +78,30 @@ def parser() -> _Parser:
         command.set_defaults(verb=verb)
         return command
 
-    checking = add("status", verbs.verb_status, "what is sealed, and what to do next")
+    checking = add("status", looks.verb_status, "what is sealed, and what to do next")
     checking.add_argument(
         "--check", action="store_true", help="hash the boot files afresh"
     )
-    reading = add("log", verbs.verb_log, "the event log, replayed and held to the TPM")
+    reading = add("log", looks.verb_log, "the event log, replayed and held to the TPM")
     reading.add_argument("file", nargs="?", metavar="FILE", help="only replay this log")
-    add("predict", verbs.verb_predict, "what the next boot will measure, and why")
-    add("plan", verbs.verb_plan, "what changed since the last verified boot")
-    enrolling = add("enrol", verbs.verb_enrol, "seal a secret that proves the boot")
+    add("predict", looks.verb_predict, "what the next boot will measure, and why")
+    add("plan", looks.verb_plan, "what changed since the last verified boot")
+    enrolling = add("enrol", moves.verb_enrol, "seal a secret that proves the boot")
     enrolling.add_argument(
         "kind", choices=["text"], help="a text, from stdin or a prompt without echo"
     )
-    _add_reseal(add("reseal", verbs.verb_reseal, "accept the next boot beside this"))
-    add("cancel", verbs.verb_cancel, "take a staged boot back")
+    _add_reseal(add("reseal", moves.verb_reseal, "accept the next boot beside this"))
+    add("cancel", moves.verb_cancel, "take a staged boot back")
     add(
         "confirm",
-        verbs.verb_confirm,
+        moves.verb_confirm,
         "keep this boot, retire the one before",
     )
-    add("explain", verbs.verb_explain, "why this boot was not accepted")
-    add("remove", verbs.verb_remove, "take the vault down; its secret is lost")
-    recording = add("record", verbs.verb_record, "write a secret-free recording")
+    add("explain", looks.verb_explain, "why this boot was not accepted")
+    add("remove", moves.verb_remove, "take the vault down; its secret is lost")
+    recording = add("record", looks.verb_record, "write a secret-free recording")
     recording.add_argument("directory", metavar="DIR", help="a new or empty folder")
-    hashing = add("hash", verbs.verb_hash, "hash one file as a launch measures it")
+    hashing = add("hash", looks.verb_hash, "hash one file as a launch measures it")
     _add_hash(hashing, shared)
     return top
 

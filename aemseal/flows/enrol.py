@@ -30,7 +30,7 @@ from aemseal.flows.survey import Survey, survey
 from aemseal.flows.vault import Vault
 from aemseal.formats.hook_files import hook_conf, pin_of
 from aemseal.measure.boot_entry import Role
-from aemseal.measure.claims import Prediction
+from aemseal.measure.claims import Prediction, require_covered
 from aemseal.measure.plan import Change, OriginKind, Plan, plan
 from aemseal.words.digest import ALWAYS_SEALED, PcrSelection
 from aemseal.words.errors import (
@@ -169,6 +169,7 @@ def _look(enrolment: Enrolment) -> Survey:
         pcrs = set(look.selection.pcrs) | ALWAYS_SEALED
         look = replace(look, selection=PcrSelection.of(look.selection.algorithm, pcrs))
     look.selection.require_sealable()
+    require_covered(look.calibration.measured, look.selection)
     if not look.calibration.is_calibrated:
         raise PredictionError(
             "no file of any boot entry gives what this boot measured as "

@@ -36,7 +36,6 @@ from aemseal.formats.text_lines import is_name
 from aemseal.formats.tpm_policy import name_of, policy_authorize, policy_ref
 from aemseal.words.digest import PcrSelection
 from aemseal.words.errors import (
-    LockoutError,
     TpmError,
     UsageError,
     VaultError,
@@ -45,7 +44,7 @@ from aemseal.world.config import Medium
 from aemseal.world.signing import SigningKey, random_auth
 from aemseal.world.storage_key import StorageKey
 from aemseal.world.store import STATE_FOLDER
-from aemseal.world.tpm import NV_RANGE, Hierarchy, TpmRefusedError
+from aemseal.world.tpm import NV_RANGE, Hierarchy, TpmRefusedError, in_lockout
 
 HOOK_FOLDER = f"{STATE_FOLDER}/hook"
 """What the initramfs takes over as /etc/aemseal: hook.conf and srk.tr."""
@@ -137,10 +136,7 @@ def own_the_tpm(vault: Vault, foreign_owner: bytes | None) -> StorageKey:
     tpm, files = vault.tpm, vault.files
     permanent = tpm.permanent()
     if permanent.in_lockout:
-        raise LockoutError(
-            "the TPM is in dictionary attack lockout",
-            "wait until it recovers, or reset it with the lockout authorisation",
-        )
+        raise in_lockout()
     ours = files.read(OWNER_FILE)
     candidates = (ours, foreign_owner) if permanent.owner_auth_set else (b"",)
     key, owner = _provide(vault, candidates)

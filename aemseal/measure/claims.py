@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -128,19 +128,6 @@ class Prediction:
             values[each.pcr] = before.extended(digest)
         return PcrBank(algorithm, values)
 
-    def require_covered(self, selection: PcrSelection) -> None:
-        """Raise SelectionError when a file is measured into a PCR outside of it.
-
-        Who changed that file would be shown the secret all the same.
-        """
-        for each in self.measurements:
-            if each.source.kind is SourceKind.FILE and each.pcr not in selection:
-                raise SelectionError(
-                    f"PCR {each.pcr} is not in the selection {selection}: a changed "
-                    f"{each.role} ({each.source.path}) would not be noticed",
-                    f"add {each.pcr} to the selection",
-                )
-
     def require(
         self, selection: PcrSelection, unchecked: frozenset[Role] = frozenset()
     ) -> Mapping[int, Digest]:
@@ -169,3 +156,19 @@ class Prediction:
                     "reboot into the current files, confirm, and try again",
                 )
         return {pcr: bank.values[pcr] for pcr in selection.pcrs}
+
+
+def require_covered(
+    measurements: Iterable[Measurement], selection: PcrSelection
+) -> None:
+    """Raise SelectionError when a file is measured into a PCR outside the selection.
+
+    Who changed that file would be shown the secret all the same.
+    """
+    for each in measurements:
+        if each.source.kind is SourceKind.FILE and each.pcr not in selection:
+            raise SelectionError(
+                f"PCR {each.pcr} is not in the selection {selection}: a changed "
+                f"{each.role} ({each.source.path}) would not be noticed",
+                f"add {each.pcr} to the selection",
+            )

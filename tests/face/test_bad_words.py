@@ -160,7 +160,7 @@ def test_an_interrupted_command_exits_130(
 
     before = lent_da.kept()
     with monkeypatch.context() as patch:
-        patch.setattr("aemseal.face.verbs.survey", interrupted)
+        patch.setattr("aemseal.face.looks.survey", interrupted)
         ran = lent_da.aemseal("predict")
         as_json = lent_da.aemseal("predict", "--json")
     assert (ran.code, ran.out, ran.told) == (130, "", "aemseal: interrupted\n")

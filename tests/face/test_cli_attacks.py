@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from laptop import Laptop, MakeLaptop
+from tpm_sim.machines import TBOOT_LEGACY
 
 XEN, KERNEL, INITRAMFS = "/boot/xen.gz", "/boot/vmlinuz", "/boot/initramfs.img"
 VAULT = "/boot/aemseal/vault"
@@ -152,3 +153,11 @@ def test_putting_a_retired_xen_back_is_said_before_the_reboot(own: MakeLaptop) -
     refused = laptop.aemseal("reseal")
     assert refused.code == 4
     assert "the next boot is the retired one" in refused.error
+
+
+def test_a_selection_without_xen_in_it_is_not_enrolled(own: MakeLaptop) -> None:
+    """The changed Xen would have been shown the secret."""
+    laptop = own(TBOOT_LEGACY, enrolled=False)
+    refused = laptop.enrol("--pcrs", "sha256:13,17,19")
+    assert refused.code == 4
+    assert "PCR 18 is not in the selection" in refused.error

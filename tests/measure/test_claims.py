@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a selection must hold for a prediction to be worth sealing to."""
+"""What a selection must hold for a boot to be worth sealing to."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import pytest
 from tboot_boots import DA, LEGACY, Machine, a_boot, facts_of
 
 from aemseal.measure.calibrate import Candidate, calibrate
-from aemseal.measure.claims import Prediction
+from aemseal.measure.claims import Measurement, require_covered
 from aemseal.measure.predict import predict
 from aemseal.words.digest import PcrSelection
 from aemseal.words.errors import SelectionError
 
 
-def prediction(machine: Machine) -> Prediction:
+def measured(machine: Machine) -> tuple[Measurement, ...]:
     boot = a_boot()
     facts = facts_of(boot)
     calibration = calibrate(machine.launched(boot), [Candidate(boot.entry, facts)])
-    return predict(calibration, boot.entry, facts, hook_measures_luks=True)
+    following = predict(calibration, boot.entry, facts, hook_measures_luks=True)
+    return following.measurements
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ def prediction(machine: Machine) -> Prediction:
 def test_a_selection_with_every_file_in_it_is_good(
     machine: Machine, selection: str
 ) -> None:
-    prediction(machine).require_covered(PcrSelection.parse(selection))
+    require_covered(measured(machine), PcrSelection.parse(selection))
 
 
 @pytest.mark.parametrize(
@@ -43,4 +44,4 @@ def test_a_selection_that_leaves_a_file_out_is_refused_by_name(
     selection: str, told: str
 ) -> None:
     with pytest.raises(SelectionError, match=told):
-        prediction(LEGACY).require_covered(PcrSelection.parse(selection))
+        require_covered(measured(LEGACY), PcrSelection.parse(selection))

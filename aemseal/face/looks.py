@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The verbs: each calls one use case, shows what it found, returns the exit code."""
+"""The verbs that only look: log, hash, predict, plan, explain, status, record.
+
+Each calls one use case, shows what it found and returns the exit code.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +18,19 @@ from aemseal.flows.boot_menu import touch_everything
 from aemseal.flows.evidence import parse_named_log, read_launch
 from aemseal.flows.hash_file import FileHash, hash_acm, hash_luks, hash_mle, hash_module
 from aemseal.flows.media import medium_problems
-from aemseal.flows.moves import ACCEPTED, NOT_ACCEPTED, RETIRED, STAGED, cancel
+from aemseal.flows.moves import ACCEPTED, NOT_ACCEPTED, RETIRED, STAGED
 from aemseal.flows.record import record
-from aemseal.flows.reseal import NextBoot, confirm_running, next_boot, reseal
+from aemseal.flows.reseal import NextBoot, next_boot
 from aemseal.flows.state import STATE_FILE, VaultState
 from aemseal.flows.status import (
     CountNow,
     explain_running,
     nothing_enrolled,
-    read_running,
     status,
 )
-from aemseal.flows.survey import Survey, refuse_unpredicted, survey
+from aemseal.flows.survey import refuse_unpredicted, survey
 from aemseal.measure.explain import Verdict
 from aemseal.measure.log_report import log_report
-from aemseal.measure.plan import Plan
 from aemseal.measure.replay import replay, verify
 from aemseal.measure.reports import explain_report, plan_report, predict_report
 from aemseal.words.digest import HashAlgorithm, PcrSelection
@@ -40,11 +41,15 @@ from aemseal.words.errors import (
     NotAcceptedError,
     PredictionError,
     TpmChangedError,
-    UsageError,
 )
 from aemseal.words.events import EventLog
-from aemseal.world.host import LiveHost
 from aemseal.world.recording import RecordedHost
+
+
+def predict_next(run: Run) -> NextBoot:
+    """Predict the next boot, or that of --entry, against what is sealed."""
+    state = run.require_state()
+    return next_boot(run.host, state, entry=run.arguments.entry, asked=run.asked)
 
 
 def verb_log(run: Run) -> int:
@@ -131,7 +136,7 @@ def verb_predict(run: Run) -> int:
 
 def verb_plan(run: Run) -> int:
     """Show what changed and who answers for it; 3 where a reseal is needed."""
-    following = _next_boot(run)
+    following = predict_next(run)
     if following.problem is not None:
         raise following.problem
     run.terminal.result(
@@ -140,182 +145,6 @@ def verb_plan(run: Run) -> int:
     if following.standing in (ACCEPTED, STAGED):
         return EXIT_DONE
     return EXIT_RESEAL_NEEDED
-
-
-def verb_reseal(run: Run) -> int:
-    """Stage the predicted boot beside the accepted one."""
-    with run.vault() as vault:
-        vault.require_open(run.require_state())
-        following = _next_boot(run)
-        if following.problem is not None:
-            raise following.problem
-        _require_known_names(following.plan, run.arguments.accept)
-        for line in _plan_words(following):
-            run.terminal.say(line)
-        if run.arguments.dry_run:
-            return _show_reseal(run, following, done=False)
-        state = run.require_state()
-        after = reseal(
-            vault,
-            state,
-            following,
-            run.arguments.accept,
-            new_only=run.arguments.new_only,
-        )
-        if after.stale:
-            run.terminal.say(f"aemseal: not refreshed: {', '.join(after.stale)}")
-        moved = after.count != state.count
-        known = following.standing in (ACCEPTED, STAGED)
-        refreshed = moved and known and not run.arguments.new_only
-        if refreshed:
-            run.terminal.say("aemseal: wrote anew what was missing on a medium")
-        return _show_reseal(run, following, done=moved and not refreshed)
-
-
-def _show_reseal(run: Run, following: NextBoot, *, done: bool) -> int:
-    if following.boot is None:
-        raise following.problem or PredictionError("the next boot is not known")
-    name = following.boot.name
-    if done:
-        line = f"staged: {name}; next step: reboot, then: aemseal confirm"
-    elif following.standing == ACCEPTED:
-        line = f"nothing to do: the next boot is the accepted one, {name}"
-    elif following.standing == STAGED:
-        line = f"nothing to do: {name} is staged; next step: reboot"
-    else:
-        line = f"would stage: {name}; nothing was written"
-    report = {
-        "schema": "aemseal.reseal/1",
-        "staged": name if done else None,
-        "next_boot": STAGED if done else following.standing,
-        "plan": plan_report(following.plan),
-    }
-    run.terminal.result(report, [line])
-    return EXIT_DONE
-
-
-def _plan_words(following: NextBoot) -> list[str]:
-    look: Survey = following.look
-    return [
-        *render.plan_lines(following.plan),
-        *render.pcr_lines(
-            following.prediction,
-            look.selection,
-            look.running_bank,
-            look.changes(following.prediction),
-        ),
-        *(f"caution: {each}" for each in following.prediction.cautions),
-    ]
-
-
-def _require_known_names(plan: Plan, accepted: list[str]) -> None:
-    names = [change.name for change in plan.changes]
-    for name in accepted:
-        if name not in names:
-            known = ", ".join(names) or "nothing"
-            raise UsageError(f"--accept {name}: no such change", f"changed: {known}")
-
-
-def _next_boot(run: Run) -> NextBoot:
-    state = run.require_state()
-    return next_boot(run.host, state, entry=run.arguments.entry, asked=run.asked)
-
-
-def verb_enrol(run: Run) -> int:
-    """Seal a text to the running boot, or to the next one with the hook in it."""
-    # here, not above: they load the TPM's library, which most verbs do without
-    from aemseal.flows.enrol import Enrolment, enrol, read_foreign_owner
-    from aemseal.flows.provision import Secret, require_not_enrolled
-    from aemseal.world.programs import run_program
-
-    with run.vault() as vault:
-        require_not_enrolled(vault)
-        text = run.terminal.read_secret("secret text (not shown): ")
-        state = enrol(
-            Enrolment(
-                host=run.host,
-                host_now=lambda: LiveHost(run.root, run.tpm.pcrs, run.config),
-                vault=vault,
-                config=run.config,
-                secret=Secret("text", "text", text),
-                asked=run.asked,
-                entry=run.arguments.entry,
-                rebuild=run_program,
-                say=run.terminal.say,
-                show=lambda changes: _say_plan(run, changes),
-                foreign_owner=read_foreign_owner(vault, run.config),
-            )
-        )
-    report = {
-        "schema": "aemseal.enrol/1",
-        "accepted": [boot.name for boot in state.accepted],
-        "staged": [boot.name for boot in state.staged],
-        "selection": str(state.selection),
-    }
-    boots = (*state.accepted, *state.staged)
-    word = "accepted" if state.accepted else "staged"
-    lines = [f"sealed to {state.selection}", f"{word}: {boots[0].name}"]
-    if state.checked is None or state.checked.result == NOT_ACCEPTED:
-        lines.append("next step: look at the next boot: aemseal status --check")
-    else:
-        lines.append("next step: reboot; the secret is shown before the passphrase")
-    run.terminal.result(report, lines)
-    return EXIT_DONE
-
-
-def _say_plan(run: Run, changes: Plan) -> None:
-    for line in render.plan_lines(changes):
-        run.terminal.say(line)
-
-
-def verb_cancel(run: Run) -> int:
-    """Take a staged boot back."""
-    with run.vault() as vault:
-        state = run.require_state()
-        vault.require_open(state)
-        if not state.staged:
-            run.terminal.result(
-                {"schema": "aemseal.cancel/1", "cancelled": []},
-                ["nothing to do: nothing is staged"],
-            )
-            return EXIT_DONE
-        policy = read_running(run.host, state).policy(state)
-        if policy is None:
-            raise NotAcceptedError("this boot did not run aemseal's hook")
-        cancel(vault, state, policy)
-    names = [boot.name for boot in state.staged]
-    run.terminal.result(
-        {"schema": "aemseal.cancel/1", "cancelled": names},
-        [f"taken back: {name}" for name in names],
-    )
-    return EXIT_DONE
-
-
-def verb_confirm(run: Run) -> int:
-    """Hold this boot against the prediction; commit it, retire the one before."""
-    with run.vault() as vault:
-        state = run.require_state()
-        vault.require_open(state)
-        try:
-            done = confirm_running(vault, state, run.host)
-        except NotAcceptedError as error:
-            why = explain_running(run.host, state, None)
-            raise NotAcceptedError(error.message, why.advice) from None
-    report = {
-        "schema": "aemseal.confirm/1",
-        "accepted_as": done.accepted_as,
-        "retired": list(done.retired),
-        "stale_media": list(done.state.stale),
-    }
-    if done.was_staged:
-        lines = [f"confirmed: {done.accepted_as}"]
-        lines += [f"retired: {name}" for name in done.retired]
-    else:
-        lines = [f"nothing to do: {done.accepted_as} is accepted already"]
-        lines += [f"still staged: {boot.name}" for boot in done.state.staged]
-    lines += [f"not refreshed: {label}" for label in done.state.stale]
-    run.terminal.result(report, lines)
-    return EXIT_DONE
 
 
 def verb_explain(run: Run) -> int:
@@ -382,19 +211,6 @@ def _keep_check(run: Run, looked: VaultState) -> None:
         data = run.files.read(STATE_FILE)
         if data is not None and VaultState.parse(data) == run.state:
             run.files.write(STATE_FILE, looked.to_bytes())
-
-
-def verb_remove(run: Run) -> int:
-    """Take the vault down."""
-    from aemseal.flows.remove import remove  # loads the TPM's library
-
-    with run.vault(must_settle=False) as vault:
-        left = remove(vault)
-    run.terminal.result(
-        {"schema": "aemseal.remove/1", "left": left},
-        ["removed: the sealed secret is gone", *(f"left: {each}" for each in left)],
-    )
-    return EXIT_DONE
 
 
 def verb_record(run: Run) -> int:
