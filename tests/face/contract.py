@@ -136,7 +136,7 @@ SHAPES: Mapping[str, Any] = {
         "accepted": BOOTS,
         "staged": BOOTS,
         "this_boot": {"accepted", "staged", "retired", "unknown", "unmeasured"},
-        "next_boot": {"accepted", "staged", "not-accepted", "unknown"},
+        "next_boot": {"accepted", "staged", "not-accepted", "retired", "unknown"},
         "checked": (time, NONE),
         "next_step": str,
     },
@@ -159,7 +159,10 @@ SHAPES: Mapping[str, Any] = {
     },
     "explain": {
         "schema": {"aemseal.explain/1"},
-        "verdict": {"accepted", "retired", "changed", "unmeasured", "tpm-changed"},
+        "verdict": {
+            *("accepted", "retired", "changed", "unmeasured", "tpm-changed"),
+            "shut",
+        },
         "pcr": (int, NONE),
         "role": (ROLES, NONE),
         "path": (str, NONE),
