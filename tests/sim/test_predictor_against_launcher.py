@@ -71,7 +71,7 @@ class Laptop:
     def __init__(self, machine: Machine) -> None:
         self.model = machine.model
         self._machine = machine
-        self._host = LiveHost(machine.root, self._pcrs)
+        self._root = machine.root
 
     def install(self, directory: Directory) -> None:
         """Replace all of /boot; the machine may be running meanwhile."""
@@ -105,7 +105,8 @@ class Laptop:
     ) -> Survey:
         """Survey with all that is extended selected: 19 is not with Xen alone."""
         wish = wish or PcrSelection.of(SHA256, set(self.values()))
-        return survey_against(self._host, baseline, wish)
+        host = LiveHost(self._root, self._pcrs)  # one host, one look at grub.cfg
+        return survey_against(host, baseline, wish)
 
     def _pcrs(self, algorithm: HashAlgorithm) -> PcrBank:
         return PcrBank(algorithm, dict(self._machine.tpm.read_pcrs(algorithm)))
