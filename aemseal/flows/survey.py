@@ -43,9 +43,6 @@ from aemseal.words.events import EventLog
 from aemseal.words.wanted import FileFacts, Wanted
 from aemseal.world.host import Host
 
-_DEFAULT_PCRS = {"legacy": frozenset({17, 18, 19}), "da": frozenset({17, 18})}
-"""What a selection holds besides PCR 13 (docs of the command line, --pcrs)."""
-
 
 @dataclass(frozen=True)
 class Survey:
@@ -153,7 +150,7 @@ def survey_against(
     hook = read_hook_record(host)
     if wish is None:
         probe = verify(log, live, PcrSelection(algorithm, (17,)))
-        pcrs = _DEFAULT_PCRS[identify(probe).pcr_map.name]
+        pcrs = identify(probe)[0].default_pcrs
         more = () if hook is None else (LUKS_PCR,)
         wish = PcrSelection.of(algorithm, {*pcrs, *more})
     require_hook(hook, live)

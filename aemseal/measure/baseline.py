@@ -128,25 +128,25 @@ def _source_to_json(source: Source) -> Json:
         "capabilities": source.capabilities,
         "view": source.view.value if source.view else None,
         "packing": source.packing,
+        "size": source.size,
     }
     return {name: value for name, value in fields.items() if value not in (None, {})}
 
 
 def _source(fields: Mapping[str, object]) -> Source:
-    event, view = fields.get("event"), fields.get("view")
+    view = fields.get("view")
     cmdline = _text_or_none(fields, "cmdline_hex")
-    if event is not None and (not isinstance(event, int) or isinstance(event, bool)):
-        raise ValueError(f"event {event!r}")
     return Source(
         kind=SourceKind(fields.get("kind")),
         path=_text_or_none(fields, "path"),
         cmdline=None if cmdline is None else bytes.fromhex(cmdline),
-        event=event,
+        event=_number_or_none(fields, "event"),
         version=_text_or_none(fields, "version"),
         file_digests=_digests(fields.get("file_digests", {})),
         capabilities=_text_or_none(fields, "capabilities"),
         view=None if view is None else View(view),
         packing=_text_or_none(fields, "packing"),
+        size=_number_or_none(fields, "size"),
     )
 
 
@@ -176,6 +176,13 @@ def _text(fields: Mapping[str, object], name: str) -> str:
     value = fields.get(name)
     if not isinstance(value, str):
         raise EvidenceError(f"the recorded {name} is not a string")
+    return value
+
+
+def _number_or_none(fields: Mapping[str, object], name: str) -> int | None:
+    value = fields.get(name)
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise ValueError(f"{name} {value!r}")
     return value
 
 

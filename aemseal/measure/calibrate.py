@@ -28,22 +28,18 @@ from dataclasses import dataclass, replace
 from aemseal.measure.baseline import Baseline
 from aemseal.measure.boot_entry import BootEntry, Role, luks_wanted
 from aemseal.measure.claims import Calibrated, Measurement, Source, SourceKind
+from aemseal.measure.launch import (
+    Facts,
+    Launch,
+    LoggedExtend,
+    MeasuredFile,
+    carried,
+    from_source,
+)
 from aemseal.measure.luks import LUKS_PCR, LuksExtends
 from aemseal.measure.replay import VerifiedLog
 from aemseal.measure.stack import identify
-from aemseal.measure.tboot import (
-    STACK,
-    Facts,
-    LoggedExtend,
-    MeasuredFile,
-    TbootLaunch,
-    digest_of_source,
-    measured_files,
-)
-from aemseal.measure.tboot_tables import PolicyRow, parse_version, policies_with
 from aemseal.words.digest import Digest, HashAlgorithm
-
-_MODULE_ROLES = frozenset({Role.XEN, Role.KERNEL, Role.INITRAMFS, Role.MODULE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +59,12 @@ class Calibration:
 
     `entry` is the candidate whose files, as they are now, give every measurement of
     the log, or None. `measured` is every extend in order, the LUKS headers last, each
-    with its source and whether that was calibrated. `policies` are the rows of the
-    table that the logged tboot policy fits: none means a custom one.
+    with its source and whether that was calibrated.
     """
 
-    launch: TbootLaunch
+    launch: Launch
     entry: BootEntry | None
     measured: tuple[Measurement, ...]
-    policies: tuple[PolicyRow, ...]
 
     @property
     def is_calibrated(self) -> bool:
@@ -78,29 +72,21 @@ class Calibration:
         return all(each.calibrated is not Calibrated.NO for each in self.measured)
 
     @property
-    def mle(self) -> Measurement:
-        """The running tboot."""
-        return next(each for each in self.measured if each.role is Role.MLE)
-
-    @property
     def modules(self) -> tuple[Measurement, ...]:
-        """What tboot measured of the running boot's modules."""
-        return tuple(each for each in self.measured if each.role in _MODULE_ROLES)
+        """What was measured of the running boot's modules."""
+        roles = self.launch.module_roles
+        return tuple(each for each in self.measured if each.role in roles)
 
     def rule(self, role: Role) -> Calibrated:
         """Say whether the rule for a role was seen to hold in the running boot."""
         same = [each for each in self.measured if each.role is role]
-        if role in _MODULE_ROLES and (role is Role.MODULE or not same):
+        if role in self.launch.module_roles and (role is Role.MODULE or not same):
             same = list(self.modules)
-        seen = {each.calibrated for each in same}
-        for answer in (Calibrated.NOW, Calibrated.BASELINE):
-            if answer in seen:
-                return answer
-        return Calibrated.NO
+        return _strongest(same)
 
     def baseline(self, title: str) -> Baseline:
         """Return what to keep of this boot; `title` names the entry that booted."""
-        return Baseline(title, STACK, self.launch.pcr_map.name, self.measured)
+        return Baseline(title, self.launch.stack, self.launch.map, self.measured)
 
 
 def calibrate(
@@ -111,43 +97,60 @@ def calibrate(
 ) -> Calibration:
     """Explain every extend of the running boot.
 
-    `luks` is the hook's record, held against PCR 13 before (luks.require_luks).
-    PredictionError when the log is not one of tboot with its default policy's order.
+    `luks` is the hook's record, held against PCR 13 before (luks.require_luks). Where
+    a launcher's versions differ in a rule that the log does not tell, the reading that
+    explains most is taken. PredictionError when no launcher's rules fit the log.
     """
-    launch = identify(verified)
-    logged = (launch.mle, *launch.modules)
-    known = [
-        (each, measured_files(each.entry, each.facts, launch.algorithm))
-        for each in candidates
-    ]
-    known.sort(key=lambda pair: -_count_reproduced(pair[1], logged))
     kept = baseline.measurements if baseline else ()
+    readings = [
+        _explain_launch(launch, candidates, kept) for launch in identify(verified)
+    ]
+    best = max(readings, key=_explained)
+    headers = _explain_luks(candidates, kept, luks, best.launch.algorithm)
+    return replace(best, measured=(*best.measured, *headers))
+
+
+def _explain_launch(
+    launch: Launch, candidates: Sequence[Candidate], kept: tuple[Measurement, ...]
+) -> Calibration:
+    """Explain a launch by one reading of its log."""
+    logged = launch.of_files
+    known = [(each, launch.files(each.entry, each.facts)) for each in candidates]
+    known.sort(key=lambda pair: -_count_reproduced(pair[1], logged))
     files = [
-        _explain_file(number, extend, [files for _, files in known], kept)
-        for number, extend in enumerate(logged)
+        _explain_file(launch, number, [files for _, files in known], kept)
+        for number in range(len(logged))
     ]
-    policies = _fitting_policies(launch, files[0].source.version)
-    explained = iter(files)
-    measured = [
-        next(explained) if each.role is Role.MLE else _carried(each, Calibrated.NOW)
-        for each in launch.before_tboot
-    ]
-    measured += [_explain_policy(each, policies) for each in launch.policy]
-    measured += explained
-    measured += _explain_luks(candidates, kept, luks, launch.algorithm)
+    by_event = {each.event.number: files[n] for n, each in enumerate(logged)}
     return Calibration(
         launch=launch,
         entry=next(
             (
                 candidate.entry
-                for candidate, files in known
-                if len(files) == len(logged) == _count_reproduced(files, logged)
+                for candidate, made in known
+                if len(made) == len(logged) == _count_reproduced(made, logged)
             ),
             None,
         ),
-        measured=tuple(measured),
-        policies=policies,
+        measured=tuple(
+            by_event.get(each.event.number) or launch.explain(each, files)
+            for each in launch.extends
+        ),
     )
+
+
+def _explained(calibration: Calibration) -> tuple[int, int]:
+    """Rank a reading: by what files explain now, then by what any do."""
+    seen = [each.calibrated for each in calibration.measured]
+    return seen.count(Calibrated.NOW), -seen.count(Calibrated.NO)
+
+
+def _strongest(measured: Sequence[Measurement]) -> Calibrated:
+    seen = {each.calibrated for each in measured}
+    for answer in (Calibrated.NOW, Calibrated.BASELINE):
+        if answer in seen:
+            return answer
+    return Calibrated.NO
 
 
 def _count_reproduced(
@@ -158,61 +161,30 @@ def _count_reproduced(
 
 
 def _explain_file(
+    launch: Launch,
     number: int,
-    extend: LoggedExtend,
     candidates: list[tuple[MeasuredFile, ...]],
     kept: tuple[Measurement, ...],
 ) -> Measurement:
     """Find the file behind an extend: one there now, else one of the baseline."""
+    extend = launch.of_files[number]
     for files in candidates:
         if number < len(files) and files[number].digest == extend.digest:
-            return _from_source(extend, files[number].source, Calibrated.NOW)
+            return from_source(extend, files[number].source, Calibrated.NOW)
     for each in kept:
-        if each.role is extend.role and _gives(each, extend.digest):
-            return _from_source(extend, each.source, Calibrated.BASELINE)
-    return _carried(extend, Calibrated.NO)
+        if each.role is extend.role and _gives(launch, each, extend.digest):
+            return from_source(extend, each.source, Calibrated.BASELINE)
+    return carried(extend, Calibrated.NO)
 
 
-def _gives(kept: Measurement, digest: Digest) -> bool:
+def _gives(launch: Launch, kept: Measurement, digest: Digest) -> bool:
     """Whether the role's rule, applied to what was kept of a file, gives the digest."""
-    if digest.algorithm not in kept.source.file_digests:
+    if kept.source.kind is not SourceKind.FILE:
         return False
-    return digest_of_source(kept.role, kept.source, digest.algorithm) == digest
-
-
-def _from_source(
-    extend: LoggedExtend, source: Source, calibrated: Calibrated
-) -> Measurement:
-    digests = {extend.digest.algorithm: extend.digest}
-    return Measurement(extend.pcr, digests, extend.role, source, calibrated)
-
-
-def _carried(extend: LoggedExtend, calibrated: Calibrated) -> Measurement:
-    source = Source(SourceKind.CARRIED, event=extend.event.number)
-    return _from_source(extend, source, calibrated)
-
-
-def _fitting_policies(
-    launch: TbootLaunch, version: str | None
-) -> tuple[PolicyRow, ...]:
-    """Return the default policies that the logged one may be.
-
-    Those of the running tboot's version where that is known, else of any.
-    """
-    rows = policies_with(launch.policy[0].digest, launch.pcr_map.name)
-    running = parse_version(version)
-    if running is None:
-        return rows
-    return tuple(row for row in rows if row.covers(running))
-
-
-def _explain_policy(
-    extend: LoggedExtend, policies: tuple[PolicyRow, ...]
-) -> Measurement:
-    if not policies:
-        return _carried(extend, Calibrated.NO)
-    source = Source(SourceKind.CONSTANT, event=extend.event.number)
-    return _from_source(extend, source, Calibrated.NOW)
+    try:
+        return launch.digest_of(kept.role, kept.source) == digest
+    except KeyError:
+        return False
 
 
 def _explain_luks(
@@ -248,7 +220,8 @@ def _explain_header(
     calibrated = Calibrated.NO
     for each in kept:
         same_device = each.role is Role.LUKS and each.source.path == wanted.path
-        if same_device and _gives(each, digest):
+        given = each.source.file_digests.get(digest.algorithm)
+        if same_device and given == digest:
             source, calibrated = each.source, Calibrated.BASELINE
     for candidate in candidates:
         facts = candidate.facts.get(wanted)

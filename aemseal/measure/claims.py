@@ -46,8 +46,8 @@ class Source:
     A file carries `path`, its own digests (`file_digests`, in its view) and, where
     it has one, `cmdline`; a carried one the number of the `event` it repeats.
     `version` is the file's own word for its release, for people; `capabilities` an
-    MLE header's word, as "0x627"; `view` the view that `file_digests` are of, and
-    `packing` what GRUB unpacks the file with for it.
+    MLE header's word, as "0x627"; `view` the view that `file_digests` and `size`
+    (bytes) are of, and `packing` what GRUB unpacks the file with for it.
     """
 
     kind: SourceKind
@@ -59,6 +59,7 @@ class Source:
     capabilities: str | None = None
     view: View | None = None
     packing: str | None = None
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

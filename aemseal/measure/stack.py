@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from aemseal.measure.launch import Launch
 from aemseal.measure.replay import VerifiedLog
-from aemseal.measure.tboot import TbootLaunch, read_launch
+from aemseal.measure.tboot import read_launch
 from aemseal.words.digest import DYNAMIC_PCRS
 from aemseal.words.errors import PredictionError
 from aemseal.words.events import TBOOT_MEASUREMENT, TXT_HASH_START
@@ -15,8 +16,11 @@ _TRENCHBOOT_TYPES = range(0x502, 0x600)
 _NOT_YET = "of the launchers only tboot is supported yet"
 
 
-def identify(verified: VerifiedLog) -> TbootLaunch:
+def identify(verified: VerifiedLog) -> tuple[Launch, ...]:
     """Return the launch that a log tells of, read by its launcher's rules.
+
+    More than one reading means that versions of the launcher differ in a rule which
+    the log does not tell; the files decide (calibrate).
 
     PredictionError for a launcher that is not supported, and for a tboot whose log
     is not that of its default policy: the message names the event.
@@ -34,4 +38,4 @@ def identify(verified: VerifiedLog) -> TbootLaunch:
             f"the log tells of a launch {how} without tboot's measurements (0x501)",
             _NOT_YET,
         )
-    return read_launch(verified)
+    return (read_launch(verified),)

@@ -10,7 +10,7 @@ Source: tboot policy.c (set_policy, verify_all_modules, hash_module), integrity.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aemseal.formats.acm import (
@@ -21,11 +21,25 @@ from aemseal.formats.acm import (
     SINIT_ACM,
 )
 from aemseal.measure.boot_entry import BootEntry, BootModule, Role
-from aemseal.measure.claims import Source, SourceKind
+from aemseal.measure.claims import Calibrated, Measurement, Source, SourceKind
+from aemseal.measure.launch import (
+    Facts,
+    LoggedExtend,
+    MeasuredFile,
+    carried,
+    file_source,
+    from_source,
+)
 from aemseal.measure.replay import VerifiedLog
-from aemseal.measure.tboot_tables import MAPS, PcrMap
+from aemseal.measure.tboot_tables import (
+    MAPS,
+    PcrMap,
+    PolicyRow,
+    parse_version,
+    policies_with,
+)
 from aemseal.words.digest import DYNAMIC_PCRS, Digest, Digests, HashAlgorithm
-from aemseal.words.errors import BootFileError, PredictionError
+from aemseal.words.errors import PredictionError
 from aemseal.words.events import (
     TBOOT_MEASUREMENT,
     TXT_COMBINED_HASH,
@@ -35,18 +49,13 @@ from aemseal.words.events import (
     Event,
 )
 from aemseal.words.wanted import (
-    NOTE_MLE_CAPABILITIES,
-    NOTE_PACKING,
     NOTE_TBOOT_SKIPS,
     NOTE_TBOOT_VERSION,
     NOTE_XEN_VERSION,
     FileFacts,
-    Wanted,
 )
 
 STACK = "tboot"
-
-Facts = Mapping[Wanted, FileFacts]
 
 _SINIT_TYPES = frozenset({TXT_HASH_START, TXT_COMBINED_HASH, TXT_SINIT_PUBKEY_HASH})
 _MODULE_ROLES = (Role.XEN, Role.KERNEL, Role.INITRAMFS)
@@ -56,20 +65,6 @@ _POLICY_DATA_MARKS = (
     (LCP_POLICY_DATA, LCP_SIGNATURE),
 )
 """In tboot's order of looking, with the bytes it compares."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoggedExtend:
-    """One extend of the running boot, with the meaning that tboot's rules give it."""
-
-    event: Event
-    digest: Digest
-    role: Role
-
-    @property
-    def pcr(self) -> int:
-        """The PCR it went to."""
-        return self.event.pcr
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,21 +86,69 @@ class TbootLaunch:
         return next(each for each in self.before_tboot if each.role is Role.MLE)
 
     @property
+    def stack(self) -> str:
+        """The launcher: "tboot"."""
+        return STACK
+
+    @property
+    def map(self) -> str:
+        """The PCR map: "legacy" or "da"."""
+        return self.pcr_map.name
+
+    @property
+    def default_pcrs(self) -> frozenset[int]:
+        """Every PCR that tboot's own measurements go to on this map."""
+        return frozenset(self.pcr_map.pcrs)
+
+    @property
+    def module_roles(self) -> frozenset[Role]:
+        """All modules, Xen among them, are hashed by one rule."""
+        return frozenset({*_MODULE_ROLES, Role.MODULE})
+
+    @property
     def extends(self) -> tuple[LoggedExtend, ...]:
         """All of them, in the order of the log."""
         return self.before_tboot + self.policy + self.modules
 
+    @property
+    def of_files(self) -> tuple[LoggedExtend, ...]:
+        """The MLE, then the modules."""
+        return self.mle, *self.modules
 
-@dataclass(frozen=True, slots=True)
-class MeasuredFile:
-    """One measurement that a boot entry's file makes, its PCR not yet given.
+    def files(self, entry: BootEntry, facts: Facts) -> tuple[MeasuredFile, ...]:
+        """Return what a boot entry makes tboot measure: the MLE, then each module.
 
-    `digest` is what is extended; None when the file could not be read any more.
-    """
+        A file without facts has no digest; it is taken for one that tboot measures.
+        """
+        return measured_files(entry, facts, self.algorithm)
 
-    role: Role
-    digest: Digest | None
-    source: Source
+    def digest_of(self, role: Role, source: Source) -> Digest:
+        """Return a file's digest: the MLE's own, a module's with its command line."""
+        image = source.file_digests[self.algorithm]
+        return image if role is Role.MLE else module_hash(source.cmdline or b"", image)
+
+    def explain(
+        self, extend: LoggedExtend, files: Sequence[Measurement]
+    ) -> Measurement:
+        """Explain SINIT's own events as carried, the policy by the running version."""
+        if extend.role is not Role.POLICY:
+            return carried(extend, Calibrated.NOW)
+        if not self.fitting_policies(files[0].source.version):
+            return carried(extend, Calibrated.NO)
+        source = Source(SourceKind.CONSTANT, event=extend.event.number)
+        return from_source(extend, source, Calibrated.NOW)
+
+    def fitting_policies(self, version: str | None) -> tuple[PolicyRow, ...]:
+        """Return the default policies that the logged one may be.
+
+        Those of the running tboot's version where that is known, else of any; none
+        means a custom one.
+        """
+        rows = policies_with(self.policy[0].digest, self.pcr_map.name)
+        running = parse_version(version)
+        if running is None:
+            return rows
+        return tuple(row for row in rows if row.covers(running))
 
 
 def read_launch(verified: VerifiedLog) -> TbootLaunch:
@@ -173,7 +216,7 @@ def measured_files(
     mle = MeasuredFile(
         Role.MLE,
         kernel.digests.get(algorithm) if kernel else None,
-        _file_source(entry.kernel, entry.mle_wanted, kernel, NOTE_TBOOT_VERSION),
+        file_source(entry.kernel, entry.mle_wanted, kernel, NOTE_TBOOT_VERSION),
     )
     return mle, *(
         _measured_module(module_role(number), module, facts, algorithm)
@@ -181,53 +224,13 @@ def measured_files(
     )
 
 
-def require_digests(
-    files: tuple[MeasuredFile, ...], algorithm: HashAlgorithm
-) -> tuple[tuple[MeasuredFile, Digest], ...]:
-    """Return each file with its digest; BootFileError for one that was not read."""
-    pairs = []
-    for each in files:
-        if each.digest is None:
-            raise BootFileError(f"{each.source.path} has no {algorithm} digest")
-        pairs.append((each, each.digest))
-    return tuple(pairs)
-
-
-def digest_of_source(role: Role, source: Source, algorithm: HashAlgorithm) -> Digest:
-    """Apply the role's rule to what is known of a file; KeyError without a digest.
-
-    The MLE's and a LUKS header's file digest is what is extended; a module's is
-    hashed with its command line.
-    """
-    image = source.file_digests[algorithm]
-    if role in (Role.MLE, Role.LUKS):
-        return image
-    return module_hash(source.cmdline or b"", image)
-
-
 def _measured_module(
     role: Role, module: BootModule, facts: Facts, algorithm: HashAlgorithm
 ) -> MeasuredFile:
     known = facts.get(module.wanted)
     digests = module_hashes(module.cmdline, known.digests if known else {})
-    source = _file_source(module, module.wanted, known, NOTE_XEN_VERSION)
+    source = file_source(module, module.wanted, known, NOTE_XEN_VERSION)
     return MeasuredFile(role, digests.get(algorithm), source)
-
-
-def _file_source(
-    module: BootModule, wanted: Wanted, facts: FileFacts | None, version: str
-) -> Source:
-    notes = facts.notes if facts else {}
-    return Source(
-        SourceKind.FILE,
-        path=module.path,
-        cmdline=module.cmdline,
-        version=notes.get(version),
-        file_digests=facts.digests if facts else {},
-        capabilities=notes.get(NOTE_MLE_CAPABILITIES),
-        view=wanted.view,
-        packing=notes.get(NOTE_PACKING),
-    )
 
 
 def _left_by_tboot(modules: Sequence[BootModule], facts: Facts) -> list[BootModule]:

@@ -148,7 +148,7 @@ def test_the_x200s_kernel_and_initramfs_give_what_its_tboot_logged() -> None:
 @pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
 def test_a_launch_is_read_with_its_map_and_roles(machine: Machine) -> None:
     boot = replace(a_boot(), modules=(*a_boot().modules, File("/boot/ucode", b"u")))
-    launch = identify(machine.launched(boot))
+    launch = read_launch(machine.launched(boot))
     assert launch.pcr_map.name == machine.map
     assert [each.role for each in launch.modules] == [
         Role.XEN,
@@ -249,7 +249,7 @@ def test_reading_a_log_without_tboots_events_is_refused_by_itself() -> None:
 
 def test_firmware_events_of_other_pcrs_are_none_of_the_launch() -> None:
     extends = [(0xD, 4, bytes(32), b""), *extends_of(DA)]
-    assert {each.pcr for each in identify(verified(log_of(extends))).extends} == {
+    assert {each.pcr for each in read_launch(verified(log_of(extends))).extends} == {
         17,
         18,
     }
