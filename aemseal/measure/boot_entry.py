@@ -28,12 +28,15 @@ class Role(Enum):
     """What a measurement is of; the words of the command line's JSON."""
 
     SINIT = "sinit"
+    SKL = "skl"
     MLE = "mle"
     POLICY = "policy"
     XEN = "xen"
     KERNEL = "kernel"
     INITRAMFS = "initramfs"
     MODULE = "module"
+    CMDLINE = "cmdline"
+    BOOT_INFO = "boot-info"
     LUKS = "luks"
     PLATFORM = "platform"
 
