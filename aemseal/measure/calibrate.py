@@ -29,10 +29,12 @@ from aemseal.measure.baseline import Baseline
 from aemseal.measure.boot_entry import BootEntry, Role, luks_wanted
 from aemseal.measure.claims import Calibrated, Measurement, Source, SourceKind
 from aemseal.measure.launch import (
+    UNTOLD,
     Facts,
     Launch,
     LoggedExtend,
     MeasuredFile,
+    RunningSystem,
     carried,
     from_source,
 )
@@ -94,6 +96,7 @@ def calibrate(
     candidates: Sequence[Candidate],
     baseline: Baseline | None = None,
     luks: LuksExtends = (),
+    system: RunningSystem = UNTOLD,
 ) -> Calibration:
     """Explain every extend of the running boot.
 
@@ -103,7 +106,8 @@ def calibrate(
     """
     kept = baseline.measurements if baseline else ()
     readings = [
-        _explain_launch(launch, candidates, kept) for launch in identify(verified)
+        _explain_launch(launch, candidates, kept)
+        for launch in identify(verified, system)
     ]
     best = max(readings, key=_explained)
     headers = _explain_luks(candidates, kept, luks, best.launch.algorithm)

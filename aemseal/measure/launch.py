@@ -34,6 +34,25 @@ Facts = Mapping[Wanted, FileFacts]
 
 
 @dataclass(frozen=True, slots=True)
+class RunningSystem:
+    """What the running system says of its own boot, besides log and PCRs.
+
+    It is believed where a measurement covers it, and else only as far as a person
+    would: it may make a prediction refuse, never make one up. None or empty is
+    unknown. `xen_cmdline` and `dom0_cmdline` are bytes without NUL, `xen_build_id` is
+    hex, `policies` are candidates for tboot's policy, as bytes.
+    """
+
+    xen_cmdline: bytes | None = None
+    dom0_cmdline: bytes | None = None
+    xen_build_id: str | None = None
+    policies: tuple[bytes, ...] = ()
+
+
+UNTOLD = RunningSystem()
+
+
+@dataclass(frozen=True, slots=True)
 class LoggedExtend:
     """One extend of the running boot, with the meaning its launcher's rules give it."""
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from aemseal.measure.launch import Launch
+from aemseal.measure.launch import UNTOLD, Launch, RunningSystem
 from aemseal.measure.replay import VerifiedLog
 from aemseal.measure.tboot import read_launch
 from aemseal.words.digest import DYNAMIC_PCRS
@@ -16,7 +16,9 @@ _TRENCHBOOT_TYPES = range(0x502, 0x600)
 _NOT_YET = "of the launchers only tboot is supported yet"
 
 
-def identify(verified: VerifiedLog) -> tuple[Launch, ...]:
+def identify(
+    verified: VerifiedLog, system: RunningSystem = UNTOLD
+) -> tuple[Launch, ...]:
     """Return the launch that a log tells of, read by its launcher's rules.
 
     More than one reading means that versions of the launcher differ in a rule which
