@@ -16,13 +16,8 @@ from tpm2_tools import read_pcrs
 from tpm_sim.cache import PROJECT
 from tpm_sim.errors import SimulationError
 from tpm_sim.machine import Machine
-from tpm_sim.machines import (
-    MACHINES,
-    TBOOT_DA,
-    TBOOT_LEGACY,
-    HashStart,
-    MachineModel,
-)
+from tpm_sim.machines import TBOOT_DA, TBOOT_LEGACY, HashStart, MachineModel, TbootModel
+from tpm_sim.tboot_machines import TBOOT_MACHINES
 from written_logs import Record, read_log, replay
 
 Make = Callable[[MachineModel], Machine]
@@ -42,6 +37,7 @@ def booted(
 
 
 def log_of(machine: Machine) -> list[Record]:
+    assert isinstance(machine.model, TbootModel)
     return read_log(machine.model.log_format.value, machine.log_path.read_bytes())
 
 
@@ -63,12 +59,12 @@ def sinit_acm() -> bytes:
     return (header.ljust(161 * 4 + 143 * 4, b"\0") + table).ljust(2048, b"\0")
 
 
-@pytest.mark.parametrize("name", MACHINES)
+@pytest.mark.parametrize("model", TBOOT_MACHINES, ids=lambda model: model.name)
 @pytest.mark.parametrize("form", list(HashStart), ids=lambda form: form.value)
 def test_the_log_replays_to_what_the_tpm_holds(
-    laptop: Make, name: str, form: HashStart
+    laptop: Make, model: TbootModel, form: HashStart
 ) -> None:
-    machine = laptop(replace(MACHINES[name], hash_start=form))
+    machine = laptop(replace(model, hash_start=form))
     live = booted(machine)
     records = log_of(machine)
     assert set(live) == {str(bank) for bank in machine.model.banks}

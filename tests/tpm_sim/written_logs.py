@@ -32,9 +32,12 @@ def _agile(log: bytes) -> list[Record]:
     assert (pcr, kind, digests["sha1"]) == (0, 3, bytes(20))
     assert spec.startswith(b"Spec ID Event03\0")
     offset = 32 + len(spec)
-    records = []
+    records: list[Record] = []
     while offset < len(log):
         pcr, kind, count = struct.unpack_from("<III", log, offset)
+        if count == 0:  # the rest of a buffer in memory
+            assert not log[offset:].strip(b"\0")
+            return records
         offset += 12
         by_bank = {}
         for _ in range(count):

@@ -25,26 +25,30 @@ INITRAMFS_TREE: Mapping[str, bytes] = {
     "etc/machine": b"a simulated laptop\n",
 }
 
-# The form of Anti Evil Maid's grub.d/19_linux_xen_tboot, below grub-mkconfig's header.
-_GRUB_CFG = """\
+# As grub-mkconfig begins every grub.cfg.
+GRUB_HEADER = """\
 if [ -s $prefix/grubenv ]; then
   load_env
 fi
-if [ "${{next_entry}}" ] ; then
-   set default="${{next_entry}}"
+if [ "${next_entry}" ] ; then
+   set default="${next_entry}"
    set next_entry=
    save_env next_entry
    set boot_once=true
 else
-   set default="${{saved_entry}}"
+   set default="${saved_entry}"
 fi
-if [ x"${{feature_menuentry_id}}" = xy ]; then
+if [ x"${feature_menuentry_id}" = xy ]; then
   menuentry_id_option="--id"
 else
   menuentry_id_option=""
 fi
 export menuentry_id_option
 set timeout=5
+"""
+
+# The form of Anti Evil Maid's grub.d/19_linux_xen_tboot.
+_ENTRIES = """\
 menuentry 'AEM Qubes, with Xen hypervisor' --class xen $menuentry_id_option 'aem-xen' {{
 \tinsmod part_msdos
 \tinsmod ext2
@@ -70,12 +74,15 @@ menuentry 'Qubes, with Xen hypervisor' --class xen $menuentry_id_option 'plain-x
 }}
 """
 
-_BOOT_UUID = "7d0c9e1e-2f60-4e2f-b2a5-4a0e4b0f7a11"
+BOOT_UUID = "7d0c9e1e-2f60-4e2f-b2a5-4a0e4b0f7a11"
 
 
 @dataclass(frozen=True, slots=True)
 class BootDirectory:
-    """A machine's /boot: `root` is the machine's root, the names are below /boot."""
+    """A machine's /boot: `root` is the machine's root, the names are below /boot.
+
+    TrenchBoot's machines have no tboot, but `launch_modules`: skl.bin or SINIT files.
+    """
 
     root: Path
     grub_cfg: Path
@@ -85,6 +92,7 @@ class BootDirectory:
     initramfs: Path
     luks_header: Path
     luks_uuid: str = LUKS_UUID
+    launch_modules: tuple[Path, ...] = ()
 
 
 def make_boot_directory(
@@ -120,13 +128,11 @@ def make_boot_directory(
     shutil.copyfile(cache.tboot, made.tboot)
     shutil.copyfile(xen or cache.xen_old, made.xen)
     shutil.copyfile(kernel or cache.linux, made.kernel)
-    if isinstance(initramfs, Path):
-        shutil.copyfile(initramfs, made.initramfs)
-    else:
-        made.initramfs.write_bytes(pack_initramfs(initramfs))
+    write_initramfs(made.initramfs, initramfs)
     made.grub_cfg.write_text(
-        _GRUB_CFG.format(
-            boot_uuid=_BOOT_UUID,
+        GRUB_HEADER
+        + _ENTRIES.format(
+            boot_uuid=BOOT_UUID,
             tboot_args=tboot_args,
             xen=made.xen.name,
             xen_args=xen_args,
@@ -147,9 +153,17 @@ def default_kernel_args() -> str:
     return (
         "root=/dev/mapper/qubes_dom0-root ro "
         f"rd.luks.uuid=luks-{LUKS_UUID} rd.lvm.lv=qubes_dom0/root "
-        f"aem.uuid={_BOOT_UUID} rd.luks.key=/tmp/aem-keyfile rd.luks.crypttab=no "
+        f"aem.uuid={BOOT_UUID} rd.luks.key=/tmp/aem-keyfile rd.luks.crypttab=no "
         "rd.shell=0 rd.emergency=poweroff rhgb quiet"
     )
+
+
+def write_initramfs(path: Path, initramfs: Mapping[str, bytes] | Path) -> None:
+    """Write an initramfs: a copy of a file, or a tree packed."""
+    if isinstance(initramfs, Path):
+        shutil.copyfile(initramfs, path)
+    else:
+        path.write_bytes(pack_initramfs(initramfs))
 
 
 def pack_initramfs(tree: Mapping[str, bytes]) -> bytes:

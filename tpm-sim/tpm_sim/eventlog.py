@@ -55,13 +55,24 @@ class LogFormat(Enum):
         return _WRITERS[self](records, banks)
 
 
-def _tcg_agile(records: Sequence[LogRecord], banks: Sequence[HashAlgorithm]) -> bytes:
+def spec_id_record(
+    banks: Sequence[HashAlgorithm], uintn: int, vendor: bytes = b""
+) -> bytes:
+    """Return a crypto-agile log's first record; `uintn` is the code of its size.
+
+    Platform class 0 (client), version 2.0 errata 0.
+    """
     sizes = b"".join(struct.pack("<HH", bank.tcg_id, bank.size) for bank in banks)
-    # Platform class 0 (client), version 2.0 errata 0, UINTN of 4 bytes, no vendor
-    # information: as the Dell E5470 writes it.
-    spec = b"Spec ID Event03\0" + struct.pack("<IBBBBI", 0, 0, 2, 0, 1, len(banks))
-    spec += sizes + b"\0"
-    log = struct.pack("<II20xI", 0, _EV_NO_ACTION, len(spec)) + spec
+    spec = b"Spec ID Event03\0" + struct.pack("<IBBBBI", 0, 0, 2, 0, uintn, len(banks))
+    spec += sizes + bytes([len(vendor)]) + vendor
+    return struct.pack("<II20xI", 0, _EV_NO_ACTION, len(spec)) + spec
+
+
+def agile_records(
+    records: Sequence[LogRecord], banks: Sequence[HashAlgorithm]
+) -> bytes:
+    """Return the records behind the first, each with the digests that it has."""
+    log = b""
     for record in records:
         log += struct.pack("<III", record.pcr, record.type, len(record.digests))
         for bank in banks:
@@ -69,6 +80,11 @@ def _tcg_agile(records: Sequence[LogRecord], banks: Sequence[HashAlgorithm]) -> 
                 log += struct.pack("<H", bank.tcg_id) + record.digests[bank].value
         log += struct.pack("<I", len(record.data)) + record.data
     return log
+
+
+def _tcg_agile(records: Sequence[LogRecord], banks: Sequence[HashAlgorithm]) -> bytes:
+    # UINTN of 4 bytes, no vendor information: as the Dell E5470 writes it.
+    return spec_id_record(banks, 1) + agile_records(records, banks)
 
 
 def _sha1_records(records: Sequence[LogRecord]) -> bytes:

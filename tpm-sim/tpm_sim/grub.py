@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tpm_sim.errors import SimulationError
@@ -33,6 +33,7 @@ _LOADERS = (
     *("multiboot", "multiboot2", "module", "module2"),
     *("linux", "linux16", "linuxefi", "initrd", "initrd16", "initrdefi"),
     *("chainloader", "xen_hypervisor", "xen_module"),
+    *("slaunch", "slaunch_module", "slaunch_state"),
 )
 
 _AFTER_DEFAULT = "Failed to boot both default"
@@ -110,11 +111,19 @@ class LoadedFile:
 
 @dataclass(frozen=True, slots=True)
 class LoadedEntry:
-    """A multiboot entry: the kernel and its modules, in order."""
+    """What an entry starts: the kernel and its modules, in order.
+
+    `is_efi` is whether the kernel is a UEFI program, which loads its modules itself.
+    With `is_launch` GRUB does a dynamic launch (`slaunch` came before the kernel);
+    `launch_modules` are the files that it may do it with.
+    """
 
     title: str
     kernel: LoadedFile
     modules: tuple[LoadedFile, ...]
+    is_efi: bool = False
+    is_launch: bool = False
+    launch_modules: tuple[LoadedFile, ...] = ()
 
 
 def find_config(root: Path) -> Path:
@@ -145,18 +154,41 @@ def run_grub(program: Path, config: Path) -> GrubRun:
 
 
 def entry_of(run: GrubRun) -> LoadedEntry | None:
-    """Return the multiboot entry that a run loaded, None when it loaded another."""
-    title = ">".join(run.titles)
-    kernel: LoadedFile | None = None
-    modules: list[LoadedFile] = []
+    """Return the entry that a run loaded, None when nothing of it is ever measured.
+
+    That is any but a multiboot entry, or a UEFI program behind `slaunch`.
+    """
+    entry: LoadedEntry | None = None
+    is_launch = False
+    launch_modules: list[LoadedFile] = []
     for load in run.loads:
-        if load.name in ("multiboot", "multiboot2"):
-            kernel, modules = _loaded_file(load), []
-        elif load.name in ("module", "module2"):
-            modules.append(_loaded_file(load))
-        else:
-            kernel = None
-    return None if kernel is None else LoadedEntry(title, kernel, tuple(modules))
+        if load.name == "slaunch":
+            is_launch = True
+        elif load.name == "slaunch_module":
+            # GRUB refuses it before slaunch, and goes on with the entry.
+            launch_modules += [_loaded_file(load)] if is_launch else []
+        elif load.name != "slaunch_state":
+            entry = _with_load(entry, load, is_launch)
+    if entry is None or (entry.is_efi and not entry.is_launch):
+        return None
+    title = ">".join(run.titles)
+    return replace(entry, title=title, launch_modules=tuple(launch_modules))
+
+
+def _with_load(
+    entry: LoadedEntry | None, load: LoadCommand, is_launch: bool
+) -> LoadedEntry | None:
+    """Return what the entry is after one more loader command."""
+    if load.name in ("multiboot", "multiboot2"):
+        return LoadedEntry("", _loaded_file(load), (), is_launch=is_launch)
+    if load.name == "chainloader":
+        program = _loaded_file(load, is_efi=True)
+        return LoadedEntry("", program, (), is_efi=True, is_launch=is_launch)
+    if load.name in ("module", "module2"):
+        if entry is None:
+            return None
+        return replace(entry, modules=(*entry.modules, _loaded_file(load)))
+    return None
 
 
 def loader_cmdline(arguments: Sequence[str]) -> bytes:
@@ -193,16 +225,18 @@ def write_environment(block: Path, values: dict[bytes, bytes]) -> None:
     block.write_bytes(text.ljust(1024, b"#"))
 
 
-def _loaded_file(load: LoadCommand) -> LoadedFile:
+def _loaded_file(load: LoadCommand, *, is_efi: bool = False) -> LoadedFile:
+    """Return the file of a command; a UEFI program gets its words as they are."""
     words = list(load.arguments)
-    decompress = True
+    decompress = not is_efi
     while words and words[0].startswith("--"):
         if words.pop(0) == "--nounzip":
             decompress = False
     if not words or not words[0]:
         raise SimulationError(f"{load.name} names no file")
     path = re.sub(r"^\([^)]*\)", "", words[0])
-    return LoadedFile(path, loader_cmdline(words[1:]), decompress)
+    cmdline = " ".join(words[1:]).encode() if is_efi else loader_cmdline(words[1:])
+    return LoadedFile(path, cmdline, decompress)
 
 
 def _read_screen(output: str, mark: str) -> GrubRun:

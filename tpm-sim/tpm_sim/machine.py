@@ -14,12 +14,11 @@ from typing import Self
 
 from tpm_sim.boot_directory import BootDirectory, make_boot_directory
 from tpm_sim.cache import Cache
-from tpm_sim.launcher import DynamicLaunch, Launch
-from tpm_sim.machines import MachineModel
+from tpm_sim.launch import Launch
+from tpm_sim.launcher import DynamicLaunch
+from tpm_sim.models import MachineModel, TrenchbootModel
 from tpm_sim.swtpm import Swtpm
-
-_DOM0_KERNEL = 1
-"""The module that is dom0's kernel; Xen is module 0."""
+from tpm_sim.trenchboot_directory import make_trenchboot_directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +69,12 @@ class Machine:
     @property
     def log_path(self) -> Path:
         """Where a measured boot leaves the launch's log."""
-        return self.root / self.model.log_format.path
+        return self.root / self.model.log_path
 
     def install(self) -> BootDirectory:
-        """Put a plausible /boot and a disk there; see `make_boot_directory`."""
+        """Put a plausible /boot and a disk there, as this model boots them."""
+        if isinstance(self.model, TrenchbootModel):
+            return make_trenchboot_directory(self.root, self.model, self.cache)
         return make_boot_directory(self.root, self.cache)
 
     def boot(
@@ -107,11 +108,8 @@ class Machine:
         """Lay out what a freshly started kernel shows in /run and /proc."""
         shutil.rmtree(self.root / "run", ignore_errors=True)
         (self.root / "run").mkdir(parents=True)
-        cmdline = b""
-        if launch.entry and len(launch.entry.modules) > _DOM0_KERNEL:
-            cmdline = launch.entry.modules[_DOM0_KERNEL].cmdline
         boot_id = uuid.UUID(int=self.boots, version=4)
         random = self.root / "proc/sys/kernel/random"
         random.mkdir(parents=True, exist_ok=True)
         (random / "boot_id").write_text(f"{boot_id}\n", encoding="ascii")
-        (self.root / "proc/cmdline").write_bytes(cmdline + b"\n")
+        (self.root / "proc/cmdline").write_bytes(launch.kernel_cmdline + b"\n")

@@ -9,21 +9,17 @@ too short for the search stands behind it.
 
 from __future__ import annotations
 
-import gzip
-import lzma
 import struct
 from collections.abc import Sequence
 
 from tpm_sim.hashing import Image
+from tpm_sim.unpacked import unpacked
 
 _LARGEST = 1 << 20
 """No SINIT module, and no policy data, is larger on disk."""
 
 _SOMETHING_LARGE = bytes(64)
 """Stands for content that is neither of the two, and not too short to be either."""
-
-_GZIP_NOT_GRUBS = 0xE2
-"""Flags with which GRUB hands a gzip file over as it is (grub-core/io/gzio.c)."""
 
 _ACM_HEADER_SIZE = 1216
 _ACM_CHIPSET = 2
@@ -55,24 +51,11 @@ def measured_modules(modules: Sequence[Image]) -> list[int]:
 
 
 def _content(module: Image) -> bytes:
-    """Return a small module as it lies in memory; of a large one something else.
-
-    What is no intact archive is returned as it is: either GRUB does the same, or it
-    fails on it when it hashes.
-    """
+    """Return a small module as it lies in memory; of a large one something else."""
     if module.path.stat().st_size > _LARGEST:
         return _SOMETHING_LARGE
     content = module.path.read_bytes()
-    if not module.decompress:
-        return content
-    try:
-        if content.startswith(b"\x1f\x8b\x08") and not content[3] & _GZIP_NOT_GRUBS:
-            return gzip.decompress(content)
-        if content.startswith(b"\xfd7zXZ\0"):
-            return lzma.decompress(content)
-    except (OSError, EOFError, IndexError, lzma.LZMAError):
-        return content
-    return content
+    return unpacked(content) if module.decompress else content
 
 
 def _is_sinit_acm(content: bytes) -> bool:

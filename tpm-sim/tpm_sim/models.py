@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The kinds of machine: what differs between firmware, launchers and their logs.
+
+Only the forms are here; the machines themselves are data in `machines.py` and in what
+it imports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from aemseal.words.digest import Digest, Digests, HashAlgorithm
+from tpm_sim.eventlog import LogFormat
+
+SHA1 = HashAlgorithm.SHA1
+SHA256 = HashAlgorithm.SHA256
+
+
+@dataclass(frozen=True, slots=True)
+class MachineModel:
+    """What any machine has: a name, and the banks of its TPM."""
+
+    name: str
+    banks: tuple[HashAlgorithm, ...]
+
+    @property
+    def log_path(self) -> str:
+        """Where a measured boot leaves the launch's log, below the machine's root."""
+        raise NotImplementedError
+
+
+# Machines that tboot launches
+
+
+class Map(Enum):
+    """Which PCR tboot extends for what."""
+
+    LEGACY = "legacy"
+    DETAILS_AUTHORITIES = "da"
+
+
+class HashStart(Enum):
+    """What the logged digest of the HASH_START event is; it depends on the SINIT."""
+
+    EXT = "ext"
+    """H(data): what the TPM extends."""
+
+    SET = "set"
+    """H(00.. || H(data)): what PCR 17 is then."""
+
+
+@dataclass(frozen=True, slots=True)
+class SinitEvent:
+    """An event of SINIT's. Its digests are H(data), unless `digests` says others.
+
+    The MLE's has neither data nor digests: they are those of the tboot at hand.
+    """
+
+    pcr: int
+    type: int
+    data: bytes = b""
+    digests: Digests = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TbootModel(MachineModel):
+    """A machine that tboot launches. `banks` are those of SINIT, `tboot_banks` its own.
+
+    `policy` is the digest of tboot's built-in policy, which goes into `policy_pcrs`.
+    """
+
+    map: Map
+    log_format: LogFormat
+    tboot_banks: tuple[HashAlgorithm, ...]
+    hash_start_data: bytes
+    hash_start: HashStart
+    sinit: tuple[SinitEvent, ...]
+    policy: Mapping[HashAlgorithm, Digest]
+    policy_pcrs: tuple[int, ...]
+    xen_pcr: int
+    modules_pcr: int
+
+    @property
+    def log_path(self) -> str:
+        """The file below securityfs, as the txt module of OpenXT names it."""
+        return self.log_format.path
+
+
+# Machines that TrenchBoot launches
+
+
+class Processor(Enum):
+    """Whose dynamic launch it is: GETSEC[SENTER] of Intel TXT, or SKINIT of AMD."""
+
+    INTEL = "txt"
+    AMD = "skinit"
+
+
+class Firmware(Enum):
+    """How Xen is started: by GRUB's multiboot2, or as a UEFI program."""
+
+    LEGACY = "legacy"
+    UEFI = "uefi"
+
+
+class Generation(Enum):
+    """A GRUB and a Xen of TrenchBoot's Anti Evil Maid that belong together."""
+
+    V0_3 = "v0.3"
+    V0_4 = "v0.4"
+    V0_4_1 = "v0.4.1"
+    V0_5 = "v0.5"
+
+    @property
+    def has_xen_of_v0_5(self) -> bool:
+        """Whether Xen measures AMD's platform information, and the long Intel one."""
+        return self is Generation.V0_5
+
+
+class SklHeader(Enum):
+    """Where skl.bin keeps the offsets of its information and of the SLRT (bytes)."""
+
+    SHORT = (4, 6)
+    """TrenchBoot/secure-kernel-loader, head.S."""
+
+    SPECIFIED = (66, 68)
+    """With the 62 reserved bytes that AMD's manual demands: include/grub/i386/skinit.h
+    of TrenchBoot's newer GRUB, struct skinit_sl_header of its newer Xen."""
+
+
+class LogPlace(Enum):
+    """Where the log of a TrenchBoot launch can be read."""
+
+    MEMORY = "dev/mem"
+    """At the physical address that Xen tells on its console."""
+
+    FILE = "sys/kernel/security/slaunch/eventlog"
+    """In the file that Linux has where it is the launched image itself."""
+
+
+class ReservingLine(Enum):
+    """How Xen spells the range of the log: until its series v4, and from 2026 on."""
+
+    ROUND = "SLAUNCH: reserving event log ({start:#x} - {end:#x})"
+    SQUARE = "SLAUNCH: reserving event log [{start:#x}, {end:#x})"
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryRange:
+    """One line of the firmware's memory map; `kind` 1 is RAM, 2 is reserved."""
+
+    start: int
+    size: int
+    kind: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TrenchbootModel(MachineModel):
+    """A machine that TrenchBoot's GRUB launches Xen on."""
+
+    processor: Processor
+    firmware: Firmware
+    generation: Generation
+    memory: tuple[MemoryRange, ...]
+    loader_name: str
+    """GRUB's PACKAGE_STRING, part of the multiboot2 information."""
+
+    sinit: tuple[SinitEvent, ...] = ()
+    """SINIT's events behind HASH_START; the MLE's has neither data nor digests."""
+
+    skl_header: SklHeader = SklHeader.SHORT
+    log_place: LogPlace = LogPlace.MEMORY
+    reserving_line: ReservingLine = ReservingLine.ROUND
+
+    @property
+    def log_path(self) -> str:
+        """The file of the log, or that of the memory it is in."""
+        return self.log_place.value

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Machines that tboot launches: what is measured, and into which PCR.
+
+Two machines, and each again with a SHA-1 bank in the two older log formats:
+
+- `tboot-da`: a laptop with TPM 2.0 as it is in the field: details/authorities map. All
+  modules go into PCR 17, PCR 19 stays 00.., tboot's own events are in the sha256 bank.
+- `tboot-legacy`: a composite. The legacy map (Xen in PCR 18, dom0 kernel and initramfs
+  in PCR 19) is TPM 1.2's on real machines; here it is on a TPM 2.0, with a crypto-agile
+  log and tboot's events in sha256 only.
+
+Sources of figures: [E5470] Dell Latitude E5470, TPM 2.0, tboot 1.10.2, log posted to
+tboot-devel on 2021-08-26; [T460p] Lenovo ThinkPad T460p, TPM 1.2, tboot 1.10.3, log
+posted to tboot-devel on 2022-01-31; [policy] tboot/common/policy.c: H(control word ||
+H(default policy)), of tboot 1.9.12 and later. Both laptops run the same SINIT module
+(6th and 7th generation, version 79).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from aemseal.words.digest import Digest
+from aemseal.words.events import (
+    TXT_COMBINED_HASH,
+    TXT_MLE_HASH,
+    TXT_OSSINITDATA_CAP_HASH,
+    TXT_PCR_MAPPING,
+    TXT_SINIT_PUBKEY_HASH,
+)
+from tpm_sim.eventlog import LogFormat
+from tpm_sim.models import SHA1, SHA256, HashStart, Map, SinitEvent, TbootModel
+
+_BIOSAC_REG_DATA = 0x40A
+_CPU_SCRTM_STAT = 0x40B
+_LCP_CONTROL_HASH = 0x40C
+_STM_HASH = 0x40E
+_LCP_DETAILS_HASH = 0x412
+_LCP_AUTHORITIES_HASH = 0x413
+_NV_INFO_HASH = 0x414
+_NO_PCR = 255
+
+# H_A(ACM) || EDX: SHA-256 of the SINIT module without key, signature and scratch, and
+# the parameter of SENTER [E5470, T460p: equal].
+_HASH_START_DATA = bytes.fromhex(
+    "755414dff4e11fba3d4adb0bb6bc8f04c0bd3b620ce567c329c8b20f7f5b1d9d00000000"
+)
+
+# BIOS ACM identity [E5470]; CPU S-CRTM status, LCP control, OS-to-SINIT capabilities
+# as tboot 1.10.1 and later request them [E5470].
+_BIOS_ACM = bytes.fromhex("000000002710152006b00000000200000000000000000000").ljust(
+    32, b"\0"
+)
+_SCRTM = bytes.fromhex("00000000")
+_LCP_CONTROL = bytes.fromhex("02000000")
+_CAPABILITIES = bytes.fromhex("02060000")
+_ABSENT = b"\0"
+
+# TPM NV indexes of TXT: AUX and PS are defined, PO is not [E5470].
+_NV_INFO = bytes.fromhex(
+    "0101800003000b620444080020ef9a26fc22d1ae8cecff59e9481ac1ec533dbe228bec6d17930f4c"
+    "b2cc5b972400680101800001000b62042c040020b75ce1946f78df8baa426918db09318017e6b38d"
+    "048c954e05c2c4f34bd44060004600"
+)
+
+# The key that signed the SINIT module; logged without data [E5470].
+_SINIT_KEY = {
+    SHA1: Digest.from_hex(SHA1, "e75b9b930232d8061f2a637e6a59501a418bd3da"),
+    SHA256: Digest.from_hex(
+        SHA256, "3b5f9781c4347f5d3af1daf7019654dc05d1af857a598c18f3bc77e7b042b37f"
+    ),
+}
+
+# Order and presence as SINIT 79 logs them [E5470].
+_DETAILS_AUTHORITIES_EVENTS = (
+    SinitEvent(_NO_PCR, TXT_PCR_MAPPING, bytes.fromhex("01000000")),
+    SinitEvent(17, _BIOSAC_REG_DATA, _BIOS_ACM),
+    SinitEvent(17, _CPU_SCRTM_STAT, _SCRTM),
+    SinitEvent(17, _LCP_CONTROL_HASH, _LCP_CONTROL),
+    SinitEvent(17, _LCP_DETAILS_HASH, _ABSENT),
+    SinitEvent(17, _STM_HASH, _ABSENT),
+    SinitEvent(17, TXT_OSSINITDATA_CAP_HASH, _CAPABILITIES),
+    SinitEvent(17, TXT_MLE_HASH),
+    SinitEvent(17, _NV_INFO_HASH, _NV_INFO),
+    SinitEvent(18, TXT_SINIT_PUBKEY_HASH, digests=_SINIT_KEY),
+    SinitEvent(18, _CPU_SCRTM_STAT, _SCRTM),
+    SinitEvent(18, TXT_OSSINITDATA_CAP_HASH, _CAPABILITIES),
+    SinitEvent(18, _LCP_CONTROL_HASH, _LCP_CONTROL),
+    SinitEvent(18, _LCP_AUTHORITIES_HASH, _ABSENT),
+    SinitEvent(18, _NV_INFO_HASH, _NV_INFO),
+)
+
+# BIOS ACM identity (20 bytes), MsegValid, StmHash, LcpPolicyControl, LcpPolicyHash,
+# OsSinitCaps, ProcScrtmStatus: 80 bytes [T460p].
+_COMBINED = bytes.fromhex(
+    "ffffffff3006162006b000000001ffffffffffff"
+    "0000000000000000"
+    "0000000000000000000000000000000000000000"
+    "00000000"
+    "0000000000000000000000000000000000000000"
+    "00000000"
+    "00000000"
+)
+
+_LEGACY_EVENTS = (
+    SinitEvent(_NO_PCR, TXT_PCR_MAPPING, bytes.fromhex("00000000")),
+    SinitEvent(17, TXT_COMBINED_HASH, _COMBINED),
+    SinitEvent(18, TXT_MLE_HASH),
+)
+
+TBOOT_DA = TbootModel(
+    name="tboot-da",
+    map=Map.DETAILS_AUTHORITIES,
+    log_format=LogFormat.TCG_AGILE,
+    banks=(SHA1, SHA256),
+    tboot_banks=(SHA256,),
+    hash_start_data=_HASH_START_DATA,
+    hash_start=HashStart.EXT,
+    sinit=_DETAILS_AUTHORITIES_EVENTS,
+    # [policy], and as logged [E5470]
+    policy={
+        SHA256: Digest.from_hex(
+            SHA256, "71be5852a14eabefebf0df0e1acc5da291883b6d4c5ab20914ed987c1daf3f91"
+        )
+    },
+    policy_pcrs=(17, 18),
+    xen_pcr=17,
+    modules_pcr=17,
+)
+
+TBOOT_LEGACY = TbootModel(
+    name="tboot-legacy",
+    map=Map.LEGACY,
+    log_format=LogFormat.TCG_AGILE,
+    banks=(SHA1, SHA256),
+    tboot_banks=(SHA256,),
+    hash_start_data=_HASH_START_DATA,
+    hash_start=HashStart.EXT,
+    sinit=_LEGACY_EVENTS,
+    # [policy]: the legacy policy with hash algorithm 0x0b; no such log is known
+    policy={
+        SHA256: Digest.from_hex(
+            SHA256, "9f6449ddf2b1dda0ac1df6f42b4f96e50f66bbd41aeb6ee49766432f1e328052"
+        )
+    },
+    policy_pcrs=(17,),
+    xen_pcr=18,
+    modules_pcr=19,
+)
+
+
+def _with_sha1_log(model: TbootModel, log_format: LogFormat, policy: str) -> TbootModel:
+    """Return the machine with a SHA-1 bank only, tboot's events included."""
+    return replace(
+        model,
+        name=f"{model.name}-{log_format.value}",
+        log_format=log_format,
+        banks=(SHA1,),
+        tboot_banks=(SHA1,),
+        # The container's 0x402 digest is the PCR's value [T460p].
+        hash_start=(
+            HashStart.SET if log_format is LogFormat.TXT_CONTAINER else HashStart.EXT
+        ),
+        policy={SHA1: Digest.from_hex(SHA1, policy)},
+    )
+
+
+# tboot >= 1.9.12 on TPM 2.0 with extpol=sha1 [policy].
+_DA_SHA1_POLICY = "7c41072ad0356c4724528df88c99ff6e8bd2ece5"
+# tboot >= 1.10.0 on TPM 1.2 [policy, T460p].
+_LEGACY_SHA1_POLICY = "c3438497fda827be3b321c5309a204f0c9e53943"
+
+TBOOT_MACHINES = (
+    TBOOT_DA,
+    TBOOT_LEGACY,
+    _with_sha1_log(TBOOT_DA, LogFormat.TCG_SHA1, _DA_SHA1_POLICY),
+    _with_sha1_log(TBOOT_DA, LogFormat.TXT_CONTAINER, _DA_SHA1_POLICY),
+    _with_sha1_log(TBOOT_LEGACY, LogFormat.TCG_SHA1, _LEGACY_SHA1_POLICY),
+    _with_sha1_log(TBOOT_LEGACY, LogFormat.TXT_CONTAINER, _LEGACY_SHA1_POLICY),
+)

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""TrenchBoot's measured launch: GRUB prepares it, SKL or SINIT starts it, Xen goes on.
+
+Sources: TrenchBoot/secure-kernel-loader main.c (what SKL extends), Xen arch/x86/
+slaunch.c and tpm.c (what Xen extends, and in which order).
+
+Simulated, and said so: skl.bin and the MLE header in Xen are made up (slr.py,
+xen_image.py); where GRUB places things follows its rules, not its bookkeeping
+(memory.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from aemseal.words.digest import Digests
+from tpm_sim.disk import Disk
+from tpm_sim.eventlog import LogRecord
+from tpm_sim.grub import LoadedEntry
+from tpm_sim.hashing import hash_bytes
+from tpm_sim.launch import Measured
+from tpm_sim.legacy_loading import LoadedXen, load_xen
+from tpm_sim.models import TrenchbootModel
+from tpm_sim.slaunch_log import console_of, leave_log, log_bytes, write_console
+from tpm_sim.slr import Skl, amd_info
+
+SLAUNCH_MEASUREMENT = 0x502
+CODE_PCR = 17
+DATA_PCR = 18
+
+
+@dataclass(frozen=True, slots=True)
+class TrenchbootLaunch:
+    """TrenchBoot on one machine, with the files of its disk."""
+
+    model: TrenchbootModel
+    disk: Disk
+
+    def kernel_cmdline(self, entry: LoadedEntry) -> bytes:
+        """Return what dom0's kernel gets."""
+        return entry.modules[0].cmdline if entry.modules else b""
+
+    def measure(self, entry: LoadedEntry) -> Measured | None:
+        """Say what is measured; None when the entry does no dynamic launch.
+
+        GRUB does none without `slaunch`, without a module that it accepts, or for a
+        kernel that has no MLE header.
+        """
+        if not entry.is_launch:
+            return None
+        skl = self._skl(entry)
+        if skl is None:
+            return None
+        xen = load_xen(self.model, self.disk, entry)
+        if xen is None:
+            return None
+        records = (*self._skinit(skl, xen), *self._xen(entry, skl, xen))
+        return Measured.as_told(skl.measured, records, xen.log_address)
+
+    def leave_log(self, entry: LoadedEntry, measured: Measured | None) -> bytes:
+        """Leave the log and what Xen says on its console; return the log's bytes."""
+        address = measured.log_address if measured else None
+        cmdline = entry.kernel.cmdline
+        write_console(self.disk.root, console_of(self.model, cmdline, address))
+        if measured is None:
+            return b""
+        log = log_bytes(
+            measured.records,
+            self.model.banks,
+            self.model.processor,
+            measured.log_address,
+        )
+        leave_log(self.disk.root, self.model, measured.log_address, log)
+        return log
+
+    def _skl(self, entry: LoadedEntry) -> Skl | None:
+        """Return the last of the entry's modules that GRUB takes for a skl.bin."""
+        skls = [
+            Skl.of(self.disk.content(module), self.model.skl_header)
+            for module in entry.launch_modules
+        ]
+        return next((skl for skl in reversed(skls) if skl), None)
+
+    def _skinit(self, skl: Skl, xen: LoadedXen) -> Iterator[LogRecord]:
+        """Tell what the processor and then the Secure Kernel Loader measure."""
+        yield self._event(CODE_PCR, skl.measured, b"SKINIT")
+        entry_point = xen.entry_point.to_bytes(4, "little")
+        yield self._event(CODE_PCR, entry_point, b"DLME entry offset")
+        yield self._event(CODE_PCR, xen.measured, b"DLME")
+
+    def _xen(self, entry: LoadedEntry, skl: Skl, xen: LoadedXen) -> Iterator[LogRecord]:
+        """Tell what Xen measures, in its order."""
+        yield self._event(DATA_PCR, xen.information)
+        if self.model.generation.has_xen_of_v0_5:
+            yield self._event(DATA_PCR, amd_info(skl.slrt_size))
+        images = [self.disk.image(module) for module in entry.modules]
+        hashed = {bank: self.disk.hashed(images, bank) for bank in self.model.banks}
+        for number in range(len(images)):
+            digests = {bank: found[number] for bank, found in hashed.items()}
+            yield self._record(CODE_PCR, digests, b"Measured MB2 module")
+
+    def _event(self, pcr: int, content: bytes, text: bytes = b"") -> LogRecord:
+        digests = {bank: hash_bytes(content, bank) for bank in self.model.banks}
+        return self._record(pcr, digests, text)
+
+    def _record(self, pcr: int, digests: Digests, text: bytes) -> LogRecord:
+        return LogRecord(pcr, SLAUNCH_MEASUREMENT, digests, text)
