@@ -4,9 +4,17 @@
 `multiboot` drops ``--quirk-bad-kludge`` and ``--quirk-modules-after-kernel`` in
 front of the file name (`multiboot2` knows neither), `module` and `module2` drop one
 ``--nounzip`` there. All then drop the file name; the rest is the command line.
+
+TrenchBoot's GRUB (2.06 to 2.13, loader/slaunch/slaunch.c; loader/i386/slaunch.c before
+that) adds `slaunch`, which has what is loaded after it launched by TXT or SKINIT,
+`slaunch_module FILE`, a SINIT ACM or the Secure Kernel Loader, and `slaunch_state`,
+which only shows text. Builds of 2019 and 2020 took `slaunch txt` or `slaunch skinit`
+(loader/i386/slaunch.c); later ones ask the processor and ignore arguments.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from aemseal.formats.grub_lexer import Place
 from aemseal.formats.grub_machine import (
@@ -23,13 +31,18 @@ from aemseal.formats.grub_words import is_unknown, readable
 MULTIBOOT = {"multiboot": "module", "multiboot2": "module2"}
 """A kernel's command and its modules'."""
 
-TRENCHBOOT = frozenset({"slaunch", "slaunch_module", "slaunch_state"})
+SLAUNCH = "slaunch"
+SLAUNCH_MODULE = "slaunch_module"
+CHAINLOADER = "chainloader"
+
+TRENCHBOOT = frozenset({SLAUNCH, SLAUNCH_MODULE})
+"""What belongs to no kernel: another kernel leaves it in place."""
 
 _QUIRKS = ("--quirk-bad-kludge", "--quirk-modules-after-kernel")
 _FILTERS = frozenset({"gzio", "xzio", "lzopio"})
 
 _KERNELS = """
-appleloader chainloader freedos kfreebsd knetbsd kopenbsd legacy_kernel linux
+appleloader freedos kfreebsd knetbsd kopenbsd legacy_kernel linux
 linux16 linuxefi ntldr plan9 pxechainloader truecrypt xnu_kernel xnu_kernel64
 xnu_resume
 """
@@ -68,11 +81,17 @@ def _module(call: Call) -> Status:
 
 
 def _multiboot_load(call: Call, arguments: list[str], *, nounzip: bool) -> GrubLoad:
+    for argument in arguments:
+        _refuse_hex_escape(call.place, argument)
+    return _load(call, arguments, nounzip=nounzip)
+
+
+def _load(call: Call, arguments: Sequence[str], *, nounzip: bool) -> GrubLoad:
+    """Return the file that the first argument names, with the others."""
     machine = call.machine
     device, path = split_device(machine, call.place, arguments[0])
     for argument in (path, *arguments[1:]):
         machine.require_known(call.place, argument)
-        _refuse_hex_escape(call.place, argument)
     if not path.startswith("/"):
         raise call.place.refuse(f"{readable(path)!r} is no absolute path")
     return GrubLoad(
@@ -111,6 +130,48 @@ def _refuse_hex_escape(place: Place, argument: str) -> None:
             )
 
 
+def _slaunch(call: Call) -> Status:
+    """Have what follows launched. The processor decides whether it succeeds."""
+    for argument in call.arguments:
+        call.machine.require_known(call.place, argument)
+    words = tuple(map(readable, call.arguments))
+    load = GrubLoad(call.name, "", "", words, nounzip=False, line=call.place.line)
+    call.machine.state.loads.append(load)
+    return None
+
+
+def _slaunch_module(call: Call) -> Status:
+    """Load a file for the launch; whether it fits the processor is not known here."""
+    if not call.arguments:
+        return BAD_ARGUMENT
+    loads = call.machine.state.loads
+    if len(call.arguments) > 1:
+        raise call.place.refuse(f"{call.name!r} takes one file")
+    if not _is_launched(call):
+        raise call.place.refuse(f"{call.name!r} follows no {SLAUNCH!r}")
+    loads.append(_load(call, call.arguments, nounzip=False))
+    return None
+
+
+def _chainloader(call: Call) -> Status:
+    """Start an EFI image with the other arguments for its load options.
+
+    Outside of a launch it is enough to know that another loader boots.
+    """
+    if not _is_launched(call) or not call.arguments:
+        return _other(call)
+    _start(call.machine.state, _load(call, call.arguments, nounzip=False))
+    return None
+
+
+def _is_launched(call: Call) -> bool:
+    return any(load.command == SLAUNCH for load in call.machine.state.loads)
+
+
+def _shows(_call: Call) -> Status:
+    return None
+
+
 def _other(call: Call) -> Status:
     """Record what another loader loads: enough to say that it is not measured."""
     machine = call.machine
@@ -120,7 +181,7 @@ def _other(call: Call) -> Status:
     load = GrubLoad(
         call.name, path, device, arguments, nounzip=False, line=call.place.line
     )
-    if call.name in _OTHER_KERNELS:
+    if call.name in _OTHER_KERNELS or call.name == CHAINLOADER:
         _start(machine.state, load)
     else:
         machine.state.loads.append(load)
@@ -150,7 +211,11 @@ def _leave(call: Call) -> Status:
 LOADERS: dict[str, Command] = {
     **dict.fromkeys(MULTIBOOT, _kernel),
     **dict.fromkeys(MULTIBOOT.values(), _module),
-    **dict.fromkeys(_OTHER_KERNELS | _OTHER_MODULES | TRENCHBOOT, _other),
+    **dict.fromkeys(_OTHER_KERNELS | _OTHER_MODULES, _other),
+    CHAINLOADER: _chainloader,
+    SLAUNCH: _slaunch,
+    SLAUNCH_MODULE: _slaunch_module,
+    "slaunch_state": _shows,
     "boot": _boot,
     **dict.fromkeys(("exit", "fwsetup", "halt", "normal_exit", "reboot"), _leave),
 }
