@@ -129,6 +129,7 @@ def _source_to_json(source: Source) -> Json:
         "view": source.view.value if source.view else None,
         "packing": source.packing,
         "size": source.size,
+        "notes": dict(source.notes),
     }
     return {name: value for name, value in fields.items() if value not in (None, {})}
 
@@ -147,6 +148,7 @@ def _source(fields: Mapping[str, object]) -> Source:
         view=None if view is None else View(view),
         packing=_text_or_none(fields, "packing"),
         size=_number_or_none(fields, "size"),
+        notes=_notes(fields.get("notes", {})),
     )
 
 
@@ -164,6 +166,11 @@ def _digests(data: object) -> Digests:
             raise ValueError(error.message) from None
         digests[algorithm] = Digest.from_hex(algorithm, _text(fields, name))
     return digests
+
+
+def _notes(data: object) -> Mapping[str, str]:
+    fields = _fields(data, "notes")
+    return {name: _text(fields, name) for name in fields}
 
 
 def _fields(data: object, what: str) -> Mapping[str, object]:

@@ -47,7 +47,8 @@ class Source:
     it has one, `cmdline`; a carried one the number of the `event` it repeats.
     `version` is the file's own word for its release, for people; `capabilities` an
     MLE header's word, as "0x627"; `view` the view that `file_digests` and `size`
-    (bytes) are of, and `packing` what GRUB unpacks the file with for it.
+    (bytes) are of, and `packing` what GRUB unpacks the file with for it. `notes` are
+    the file's words that have no field here (words/wanted.py).
     """
 
     kind: SourceKind
@@ -60,6 +61,7 @@ class Source:
     view: View | None = None
     packing: str | None = None
     size: int | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

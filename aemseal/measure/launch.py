@@ -26,6 +26,9 @@ from aemseal.words.events import Event
 from aemseal.words.wanted import (
     NOTE_MLE_CAPABILITIES,
     NOTE_PACKING,
+    NOTE_TBOOT_SKIPS,
+    NOTE_TBOOT_VERSION,
+    NOTE_XEN_VERSION,
     FileFacts,
     Wanted,
 )
@@ -50,6 +53,17 @@ class RunningSystem:
 
 
 UNTOLD = RunningSystem()
+
+_WITH_A_FIELD = frozenset(
+    {
+        NOTE_MLE_CAPABILITIES,
+        NOTE_PACKING,
+        NOTE_TBOOT_SKIPS,
+        NOTE_TBOOT_VERSION,
+        NOTE_XEN_VERSION,
+    }
+)
+"""Notes that a Source has a field for, or that decide what is measured at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +189,9 @@ def file_source(
         view=wanted.view,
         packing=notes.get(NOTE_PACKING),
         size=facts.size if facts else None,
+        notes={
+            name: value for name, value in notes.items() if name not in _WITH_A_FIELD
+        },
     )
 
 
