@@ -32,8 +32,8 @@ LCP_UUID = bytes.fromhex("25190dabe7eeeb48fca90bac5a262d0e")
 LCP_SIGNATURE = b"Intel(R) TXT LCP_POLICY_DATA"
 """First bytes of LCP policy data of version 2 and later (without its NULs)."""
 
-_HEADER = struct.Struct("<HHII4xI4xI")
-"""Type, subtype, header length, header version, vendor, size."""
+_HEADER = struct.Struct("<HHII2xHIIIH")
+"""Type, subtype, header length, header version, flags, vendor, date, size, SVN."""
 
 _SIZES_AT = 120
 _SIZES = struct.Struct("<II")
@@ -57,13 +57,23 @@ _MEASURED_START = 128
 
 @dataclass(frozen=True, slots=True)
 class AcmHeader:
-    """An AC module's header. Lengths are bytes; `info_offset` is behind the scratch."""
+    """An AC module's header. Lengths are bytes; `info_offset` is behind the scratch.
+
+    `date` is the word that launchers compare, BCD yyyymmdd ("0x20190708");
+    `security_version` is TXT's (txt_svn), not SGX's. Nothing is held against anything
+    else here: `modulus` in acm_info.py says which lengths go together.
+    """
 
     type: int
     subtype: int
+    header_length: int
     header_version: int
+    flags: int
     vendor: int
+    date: int
     size: int
+    security_version: int
+    key_size: int
     info_offset: int
 
     @classmethod
@@ -71,11 +81,24 @@ class AcmHeader:
         """Read the first 128 bytes; FormatError when they are too short or no ACM's."""
         if len(head) < _MEASURED_START:
             raise FormatError("the file is too short for an ACM header", len(head))
-        kind, subtype, length, version, vendor, size = _HEADER.unpack_from(head)
-        _, scratch = _SIZES.unpack_from(head, _SIZES_AT)
+        fields = _HEADER.unpack_from(head)
+        kind, subtype, length, version, flags, vendor, date, size, svn = fields
+        key, scratch = _SIZES.unpack_from(head, _SIZES_AT)
         if kind != _TYPE_CHIPSET or vendor != _VENDOR_INTEL:
             raise FormatError("the file is no Intel AC module", 0)
-        return cls(kind, subtype, version, vendor, size * 4, (length + scratch) * 4)
+        return cls(
+            type=kind,
+            subtype=subtype,
+            header_length=length * 4,
+            header_version=version,
+            flags=flags,
+            vendor=vendor,
+            date=date,
+            size=size * 4,
+            security_version=svn,
+            key_size=key * 4,
+            info_offset=(length + scratch) * 4,
+        )
 
 
 def tboot_skips(head: bytes, size: int) -> str | None:
