@@ -29,6 +29,14 @@ class View(Enum):
     LUKS = "luks"
     """The LUKS header and key slots, as cryptsetup luksHeaderBackup writes them."""
 
+    ACM = "acm"
+    """What the processor hashes of a SINIT module, as GRUB hands the module over.
+
+    Its facts hold sha256 whatever banks were asked for, and the NOTE_SINIT_ words. A
+    file that is no SINIT module for tboot has the facts of View.GRUB's bytes instead,
+    and none of these words: NOTE_SINIT_DATE tells the two apart.
+    """
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -77,3 +85,23 @@ NOTE_PACKING = "packing"
 NOTE_TBOOT_SKIPS = "tboot_skips"
 """What tboot takes this module for, and may drop it unmeasured: "sinit-acm", or policy
 data, "lcp-policy-data" ("lcp-policy-data-v1" of version 0 and 1)."""
+
+NOTE_SINIT_KEY = "sinit_key"
+"""SHA-256 of the RSA modulus as stored, lower-case hex; absent where the header's
+version is not one whose layout is known."""
+
+NOTE_SINIT_CAPABILITIES = "sinit_capabilities"
+"""The capabilities word of a SINIT module's information table, as "0x36e"."""
+
+NOTE_SINIT_DATE = "sinit_date"
+"""A SINIT module's date, yyyymmdd: "20190708". Launchers compare these as numbers."""
+
+NOTE_SINIT_PLATFORM = "sinit_platform"
+"""The chipsets and processors that a SINIT module is for: acm_info.Platform's text.
+Absent where the information table is of a version whose lists are not read (9)."""
+
+NOTE_SINIT_SECURITY_VERSION = "sinit_security_version"
+"""A SINIT module's TXT security version number, decimal."""
+
+NOTE_SINIT_HEADER_VERSION = "sinit_header_version"
+"""The version of a SINIT module's header: "0.0" or "3.0" where its layout is known."""

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from aemseal.formats import acm
+from aemseal.formats.acm_info import SinitModule
 from aemseal.formats.grub_file import GrubReader
 from aemseal.formats.luks import LuksHeaderBackup
 from aemseal.formats.mle import MleImage
@@ -21,6 +22,12 @@ from aemseal.words.errors import BootFileError, EvidenceError, FormatError
 from aemseal.words.wanted import (
     NOTE_MLE_CAPABILITIES,
     NOTE_PACKING,
+    NOTE_SINIT_CAPABILITIES,
+    NOTE_SINIT_DATE,
+    NOTE_SINIT_HEADER_VERSION,
+    NOTE_SINIT_KEY,
+    NOTE_SINIT_PLATFORM,
+    NOTE_SINIT_SECURITY_VERSION,
     NOTE_TBOOT_SKIPS,
     NOTE_TBOOT_VERSION,
     NOTE_XEN_VERSION,
@@ -107,8 +114,12 @@ class FileViews:
         views = {each.view for each in self._wanted}
         self._banks = banks
         self._raw = _Bytes(banks) if View.RAW in views else None
+        self._acm_banks = tuple(dict.fromkeys((*banks, HashAlgorithm.SHA256)))
         plain_banks = banks if View.GRUB in views else ()
-        self._grub = _Bytes(plain_banks) if views & {View.GRUB, View.MLE} else None
+        if View.ACM in views:
+            plain_banks = self._acm_banks
+        plain = views & {View.GRUB, View.MLE, View.ACM}
+        self._grub = _Bytes(plain_banks) if plain else None
         self._reader = GrubReader(self._path, PLAIN_LIMIT) if self._grub else None
         self._tboot = bytearray() if View.MLE in views else None
         self._luks = LuksHeaderBackup() if View.LUKS in views else None
@@ -160,11 +171,14 @@ class FileViews:
             return FileFacts(wanted, hashes.size, hashes.digests())
         seen = self._raw if wanted.view is View.RAW else self._grub
         assert seen is not None
+        if wanted.view is View.ACM:
+            return self._acm_facts(wanted, seen)
         if wanted.view is not View.MLE:
             notes = seen.notes()
             if wanted.view is View.GRUB and self._reader is not None:
                 notes |= _note(NOTE_PACKING, self._reader.packing)
-            return FileFacts(wanted, seen.hashes.size, seen.hashes.digests(), notes)
+            digests = seen.hashes.digests(self._banks)
+            return FileFacts(wanted, seen.hashes.size, digests, notes)
         assert mle is not None
         measured = _Hashes(self._banks)
         try:
@@ -173,6 +187,21 @@ class FileViews:
             raise self._named_error(error) from None
         notes = {NOTE_MLE_CAPABILITIES: f"{mle.capabilities:#x}", **seen.tboot_notes()}
         return FileFacts(wanted, measured.size, measured.digests(), notes)
+
+    def _acm_facts(self, wanted: Wanted, seen: _Bytes) -> FileFacts:
+        """Tell of a SINIT module what is measured of it, of another file all of it."""
+        head, size = seen.head, seen.hashes.size
+        if acm.tboot_skips(head, size) != acm.SINIT_ACM:
+            digests = seen.hashes.digests(self._acm_banks)
+            return FileFacts(wanted, size, digests)
+        if size > len(head):
+            raise self._too_large("as a SINIT module, ", acm.HEAD_LIMIT)
+        module = SinitModule.parse(head)
+        measured = _Hashes(self._acm_banks)
+        measured.feed(module.measured)
+        return FileFacts(
+            wanted, measured.size, measured.digests(), _sinit_notes(module)
+        )
 
     def _too_large(self, what: str, limit: int) -> BootFileError:
         return BootFileError(
@@ -203,10 +232,11 @@ class _Hashes:
         for running in self._running.values():
             running.update(data)
 
-    def digests(self) -> Digests:
+    def digests(self, algorithms: tuple[HashAlgorithm, ...] | None = None) -> Digests:
+        """Return all digests, or those of the algorithms named."""
         return {
-            algorithm: Digest(algorithm, running.digest())
-            for algorithm, running in self._running.items()
+            algorithm: Digest(algorithm, self._running[algorithm].digest())
+            for algorithm in (self._running if algorithms is None else algorithms)
         }
 
 
@@ -226,8 +256,13 @@ class _Bytes:
             self._xen.feed(data)
             self._tboot.feed(data)
 
+    @property
+    def head(self) -> bytes:
+        """The first bytes: all of them, or acm.HEAD_LIMIT."""
+        return bytes(self._head)
+
     def notes(self) -> dict[str, str]:
-        skipped = acm.tboot_skips(bytes(self._head), self.hashes.size)
+        skipped = acm.tboot_skips(self.head, self.hashes.size)
         return {
             **_note(NOTE_XEN_VERSION, self._xen.finish()),
             **self.tboot_notes(),
@@ -240,3 +275,15 @@ class _Bytes:
 
 def _note(name: str, value: str | None) -> dict[str, str]:
     return {} if value is None else {name: value}
+
+
+def _sinit_notes(module: SinitModule) -> dict[str, str]:
+    platform = None if module.platform is None else str(module.platform)
+    return {
+        **_note(NOTE_SINIT_KEY, module.key),
+        NOTE_SINIT_CAPABILITIES: f"{module.capabilities:#x}",
+        NOTE_SINIT_DATE: module.date,
+        **_note(NOTE_SINIT_PLATFORM, platform),
+        NOTE_SINIT_SECURITY_VERSION: str(module.header.security_version),
+        NOTE_SINIT_HEADER_VERSION: module.header_version,
+    }

@@ -13,6 +13,7 @@ from typing import BinaryIO
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sinit_modules import HEADER_3_0, Made, modulus
 from unpacked import package_version, unpacked
 
 from aemseal.formats.mle import MleImage
@@ -204,6 +205,66 @@ class TestNotes:
     def test_lcp_policy_data_says_so_too(self) -> None:
         data = b"Intel(R) TXT LCP_POLICY_DATA\0\0\0\0\0\0\0\x01"
         assert facts_of(data, View.RAW).notes == {"tboot_skips": "lcp-policy-data"}
+
+
+class TestSinitModules:
+    """View.ACM: what the processor hashes, and what decides the module's launch."""
+
+    def test_are_told_by_what_is_measured_of_them(self) -> None:
+        made = Made()
+        facts = facts_of(made.file, View.ACM)
+        assert facts.digests == digests(made.measured)
+        assert facts.size == len(made.measured)
+        assert facts.notes == {
+            "sinit_key": HashAlgorithm.SHA256.hash(modulus("key")).hex,
+            "sinit_capabilities": "0x36e",
+            "sinit_date": "20190708",
+            "sinit_platform": (
+                "signed production; type 1; chipset 8086:b006/&0001; processor "
+                "000406e0&0fff3ff0/0000000000000000&0000000000000000"
+            ),
+            "sinit_security_version": "2",
+            "sinit_header_version": "0.0",
+        }
+
+    def test_say_no_more_than_is_known_of_newer_headers_and_tables(self) -> None:
+        newer = Made(header_version=0x40000, table_version=9)
+        notes = facts_of(newer.file, View.ACM).notes
+        assert "sinit_key" not in notes
+        assert "sinit_platform" not in notes
+        assert notes["sinit_header_version"] == "4.0"
+        long_key = Made(header_version=HEADER_3_0, scratch_dwords=0xD0)
+        assert facts_of(long_key.file, View.ACM).notes["sinit_header_version"] == "3.0"
+
+    def test_have_sha256_whatever_banks_are_asked_for(self) -> None:
+        made = Made()
+        wanted = [Wanted("/f", View.ACM), Wanted("/f", View.GRUB)]
+        facts = look_at(io.BytesIO(made.file), wanted, [HashAlgorithm.SHA1])
+        assert facts[wanted[0]].digests == digests(made.measured)
+        assert set(facts[wanted[1]].digests) == {HashAlgorithm.SHA1}
+
+    def test_come_as_grub_hands_them_over(self) -> None:
+        made = Made()
+        packed = facts_of(gzip.compress(made.file), View.ACM)
+        assert packed == facts_of(made.file, View.ACM)
+        padded = facts_of(made.file + bytes(0x10000), View.ACM)
+        assert padded == facts_of(made.file, View.ACM)
+
+    @pytest.mark.parametrize("data", [b"", b"Xen", Made().file[:-4]])
+    def test_another_file_is_told_whole_and_without_notes(self, data: bytes) -> None:
+        facts = facts_of(data, View.ACM)
+        assert (facts.size, facts.notes) == (len(data), {})
+        assert facts.digests == digests(data)
+
+    def test_with_a_list_outside_are_refused_by_path_and_offset(self) -> None:
+        broken = Made(fixes={20: b"\xff\xff\xff\xff"})
+        with pytest.raises(BootFileError, match=r"/boot/file: .*list .*at offset 1236"):
+            facts_of(broken.file, View.ACM)
+
+    def test_larger_than_any_are_refused(self) -> None:
+        large = Made(size=(1 << 20) + 4)
+        with pytest.raises(BootFileError, match="as a SINIT module, 1048576 bytes"):
+            facts_of(large.file, View.ACM)
 
 
 class TestRefusals:
