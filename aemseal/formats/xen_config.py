@@ -23,7 +23,7 @@ thing: 4.17 puts the first word of the load options before its command line.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from aemseal.words.errors import BootFileError, FormatError
@@ -62,17 +62,14 @@ class XenBoot:
     """What one start of xen.efi loads.
 
     `options` is Xen's command line from 4.21 on, `named_options` before that: with the
-    first word of the load options, or "xen", in front. `ucode` is loaded last, and
-    only by a Xen that is built with CONFIG_MICROCODE_LOADING (all are by default).
-    `configs` are the names of the files that were read, in order.
+    first word of the load options, or "xen", in front. `modules` are by key (kernel,
+    ramdisk, xsm, ucode), in the order in which Xen loads them; there is always a
+    kernel. `configs` are the names of the files that were read, in order.
     """
 
     options: bytes
     image_name: bytes
-    kernel: XenFile
-    ramdisk: XenFile | None
-    xsm: XenFile | None
-    ucode: XenFile | None
+    modules: Mapping[str, XenFile]
     configs: tuple[str, ...]
 
     @property
@@ -101,18 +98,24 @@ def read_boot(image: str, load_options: bytes, read: Read) -> XenBoot:
         names.append(config.name)
         if len(names) > CHAIN_LIMIT:
             raise BootFileError(f"{config.name} is the end of {len(names)} by chain=")
-    kernel = config.split_file(section, b"kernel")
-    assert kernel is not None
     return XenBoot(
+        modules=_modules(config, section),
         options=_joined_options(config.value(section, b"options"), words.rest),
         image_name=words.image,
-        kernel=kernel,
-        ramdisk=config.file(section, b"ramdisk"),
-        xsm=config.file(section, b"xsm"),
-        ucode=config.split_name(section, b"ucode")
-        or config.split_name(_GLOBAL, b"ucode"),
         configs=tuple(names),
     )
+
+
+def _modules(config: _Config, section: bytes | None) -> dict[str, XenFile]:
+    """Take the modules in Xen's order: the kernel's options count for what follows."""
+    files = {
+        "kernel": config.split_file(section, b"kernel"),
+        "ramdisk": config.file(section, b"ramdisk"),
+        "xsm": config.file(section, b"xsm"),
+        "ucode": config.named_file(section, b"ucode")
+        or config.named_file(_GLOBAL, b"ucode"),
+    }
+    return {key: file for key, file in files.items() if file is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +247,7 @@ class _Config:
             return None
         return XenFile(_name(value, self.at(section, key)), value)
 
-    def split_name(self, section: bytes | None, key: bytes) -> XenFile | None:
+    def named_file(self, section: bytes | None, key: bytes) -> XenFile | None:
         """Return the module whose name ends at the first space; drop the rest."""
         found = self.split_file(section, key)
         return None if found is None else XenFile(found.name, found.name.encode())

@@ -8,17 +8,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from aemseal.formats import xen_config
 from aemseal.formats.grub_cmdline import join
 from aemseal.formats.grub_config import GrubEntry, GrubLoad
-from aemseal.formats.grub_loaders import MULTIBOOT
-from aemseal.words.errors import GrubError
+from aemseal.formats.grub_loaders import (
+    CHAINLOADER,
+    MULTIBOOT,
+    SLAUNCH,
+    SLAUNCH_MODULE,
+    TRENCHBOOT,
+)
+from aemseal.words.errors import EvidenceError, GrubError
 from aemseal.words.wanted import View, Wanted
 
 MOST_LUKS_DEVICES = 16
 """As many headers as the hook measures."""
 
-_DOM0_KERNEL = 1
-"""Among the modules: the first is Xen, the second its dom0's kernel."""
+_ESP = "/efi"
+"""Where GRUB's paths on the EFI system partition lie on the file system of /boot.
+
+Qubes OS and Anti Evil Maid mount it there; 19_linux_xen_trenchboot takes xen.efi from
+/boot/efi/EFI/qubes and sets $root to that partition for chainloader.
+"""
 
 _LUKS_WORD = b"rd.luks.uuid="
 _UUID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -44,17 +55,44 @@ class Role(Enum):
         return self.value
 
 
+_ROLES = (Role.XEN, Role.KERNEL, Role.INITRAMFS)
+"""By position: tboot's modules, or Xen and its own modules."""
+
+_CHAINED_ROLES = {"kernel": Role.KERNEL, "ramdisk": Role.INITRAMFS}
+"""By xen.efi's key; what it loads besides is a module."""
+
+
+class Launcher(Enum):
+    """Who performs the dynamic launch."""
+
+    TBOOT = "tboot"
+    """tboot, the multiboot kernel: on Intel TXT."""
+
+    SLAUNCH = "slaunch"
+    """GRUB itself, of TrenchBoot: on Intel TXT or on AMD SKINIT, as the CPU is."""
+
+
+class Loader(Enum):
+    """The command by which GRUB loads the kernel."""
+
+    MULTIBOOT = "multiboot"
+    MULTIBOOT2 = "multiboot2"
+    CHAINLOADER = CHAINLOADER
+
+
 @dataclass(frozen=True, slots=True)
 class BootModule:
-    """A file that GRUB loads, and the command line it hands over with it.
+    """A file that is loaded, and the command line that goes with it.
 
-    `path` is absolute below the host's root ("/boot/xen-4.17.gz"). `cmdline` is
-    as GRUB rebuilds it: file name dropped, arguments joined and quoted, no NUL.
+    `path` is absolute below the host's root ("/boot/xen-4.17.gz"). `cmdline` is, from
+    GRUB, as it rebuilds it: file name dropped, arguments joined and quoted, no NUL;
+    of a module that xen.efi loads it is the string that Xen hashes, name and options.
     """
 
     path: str
     cmdline: bytes
     decompress: bool = True
+    role: Role = Role.MODULE
 
     @property
     def wanted(self) -> Wanted:
@@ -64,16 +102,35 @@ class BootModule:
 
 @dataclass(frozen=True, slots=True)
 class BootEntry:
-    """A measured boot: the multiboot kernel (tboot) and its modules, in order.
+    """A measured boot: what the launcher starts, and its modules, in order.
 
-    `luks_uuids` are the devices whose headers the hook measures into PCR 13, from
-    the dom0 kernel's command line (rd.luks.uuid, sorted, without doubles).
+    `kernel` is tboot, or Xen where GRUB launches. With Loader.CHAINLOADER it is
+    xen.efi, which loads `modules` itself: `kernel.cmdline` is Xen's from 4.21 on,
+    `named_cmdline` that of 4.17, and `configs` are the files that said so.
+    `slaunch_modules` are SINIT modules and Secure Kernel Loaders, of which GRUB keeps
+    the last that fits the processor. `luks_uuids` are the devices whose headers the
+    hook measures into PCR 13, from the dom0 kernel's command line (rd.luks.uuid,
+    sorted, without doubles).
     """
 
     title: str
     kernel: BootModule
     modules: tuple[BootModule, ...]
     luks_uuids: tuple[str, ...] = ()
+    launcher: Launcher = Launcher.TBOOT
+    loader: Loader = Loader.MULTIBOOT2
+    slaunch_modules: tuple[str, ...] = ()
+    named_cmdline: bytes | None = None
+    configs: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        chained = self.loader is Loader.CHAINLOADER
+        if self.launcher is Launcher.TBOOT and (chained or self.slaunch_modules):
+            raise ValueError("tboot is loaded by multiboot and takes no slaunch_module")
+        if self.launcher is Launcher.SLAUNCH and self.loader is Loader.MULTIBOOT:
+            raise ValueError("GRUB launches what multiboot2 or chainloader loaded")
+        if chained != (self.named_cmdline is not None) or chained != bool(self.configs):
+            raise ValueError("xen.efi has a configuration, and no other kernel has one")
 
     @property
     def mle_wanted(self) -> Wanted:
@@ -85,6 +142,11 @@ class BootEntry:
         """The LUKS headers, in the order in which the hook extends them."""
         return tuple(luks_wanted(uuid) for uuid in self.luks_uuids)
 
+    def of_role(self, role: Role) -> BootModule | None:
+        """Return the first file of this role, the kernel or a module; None for none."""
+        files = (self.kernel, *self.modules)
+        return next((each for each in files if each.role is role), None)
+
 
 def luks_wanted(uuid: str) -> Wanted:
     """Return the LUKS header of the device with this UUID."""
@@ -93,32 +155,52 @@ def luks_wanted(uuid: str) -> Wanted:
 
 def wanted(entry: BootEntry) -> tuple[Wanted, ...]:
     """Return everything to be hashed before a boot of this entry can be predicted."""
+    launched = (entry.mle_wanted,) if entry.launcher is Launcher.TBOOT else ()
     modules = (module.wanted for module in entry.modules)
-    return tuple(dict.fromkeys((entry.mle_wanted, *modules, *entry.luks_wanted)))
+    return tuple(dict.fromkeys((*launched, *modules, *entry.luks_wanted)))
 
 
-def boot_entry_from(entry: GrubEntry, resolve: Callable[[str], str]) -> BootEntry:
-    """Read what a menu entry of GRUB's loads as a boot by a multiboot kernel.
+def boot_entry_from(
+    entry: GrubEntry,
+    resolve: Callable[[str], str],
+    read: Callable[[str], bytes | None] | None = None,
+) -> BootEntry:
+    """Read what a menu entry of GRUB's loads as a measured boot.
 
-    `resolve` turns a path of GRUB's, on the file system of /boot, into the host's.
-    The roles are positional: kernel tboot, modules Xen, dom0's kernel, its initramfs.
-    GrubError, naming the line, for another loader, for files of more than one
-    device, and for an rd.luks.uuid that the hook would not measure.
+    That is tboot by multiboot, or Xen by multiboot2 or chainloader after `slaunch`.
+    `resolve` turns a path of GRUB's, on the file system of /boot, into the host's;
+    `read` returns the bytes of one, None for no file, and is needed for xen.efi alone.
+    Roles are positional: modules of tboot are Xen, dom0's kernel, its initramfs.
+    GrubError, naming the line, for another loader, for files that are not on the
+    kernel's device, for a xen.efi whose configuration cannot be followed, and for an
+    rd.luks.uuid that the hook would not measure.
     """
-    loads = entry.loads
-    _require_multiboot(entry, loads)
-    kernel, *modules = (_module(load, resolve) for load in loads)
+    if any(load.command in TRENCHBOOT for load in entry.loads):
+        return _launched_by_grub(entry, resolve, read)
+    _require_multiboot(entry, entry.loads)
+    kernel, *modules = _modules(entry.loads, resolve, (Role.MLE, *_ROLES))
     return BootEntry(
         title=entry.path,
         kernel=kernel,
         modules=tuple(modules),
-        luks_uuids=_luks_uuids(loads[1:], modules),
+        luks_uuids=_luks_uuids(entry.loads[2:], modules[1:]),
+        loader=Loader(entry.loads[0].command),
     )
 
 
-def _module(load: GrubLoad, resolve: Callable[[str], str]) -> BootModule:
-    cmdline = join([each.encode("utf-8", "surrogateescape") for each in load.arguments])
-    return BootModule(resolve(load.path), cmdline, decompress=not load.nounzip)
+def _modules(
+    loads: Sequence[GrubLoad], resolve: Callable[[str], str], roles: Sequence[Role]
+) -> list[BootModule]:
+    """Return what multiboot commands load; more than there are roles are modules."""
+    rest = [Role.MODULE] * max(len(loads) - len(roles), 0)
+    return [
+        BootModule(resolve(load.path), join(_arguments(load)), not load.nounzip, role)
+        for load, role in zip(loads, (*roles, *rest), strict=False)
+    ]
+
+
+def _arguments(load: GrubLoad) -> list[bytes]:
+    return [each.encode("utf-8", "surrogateescape") for each in load.arguments]
 
 
 def _require_multiboot(entry: GrubEntry, loads: Sequence[GrubLoad]) -> None:
@@ -127,15 +209,120 @@ def _require_multiboot(entry: GrubEntry, loads: Sequence[GrubLoad]) -> None:
         raise GrubError(f"the entry {entry.path!r} loads no multiboot kernel")
     for load in loads[1:]:
         if load.command != command:
-            raise GrubError(
-                f"grub.cfg line {load.line}: {load.command!r} after a multiboot kernel"
-            )
-        if load.device != loads[0].device:
-            raise GrubError(
-                f"grub.cfg line {load.line}: {load.path} is on {load.device!r}, the "
-                f"kernel on {loads[0].device!r}",
-                "put every file of the entry on one file system",
-            )
+            raise GrubError(f"{_line(load)}: {load.command!r} after a multiboot kernel")
+        _require_device(load, loads[0])
+
+
+def _require_device(load: GrubLoad, kernel: GrubLoad) -> None:
+    if load.device != kernel.device:
+        raise GrubError(
+            f"{_line(load)}: {load.path} is on {load.device!r}, the "
+            f"kernel on {kernel.device!r}",
+            "put every file of the entry on one file system",
+        )
+
+
+def _line(load: GrubLoad) -> str:
+    return f"grub.cfg line {load.line}"
+
+
+def _launched_by_grub(
+    entry: GrubEntry,
+    resolve: Callable[[str], str],
+    read: Callable[[str], bytes | None] | None,
+) -> BootEntry:
+    """Read an entry with `slaunch`; the launch is prepared as the kernel is loaded."""
+    first, *others = entry.loads
+    if first.command != SLAUNCH:
+        raise GrubError(f"{_line(first)}: {first.command!r} before {SLAUNCH!r}")
+    for load in entry.loads:
+        if load.command == SLAUNCH:
+            _require_no_platform(load)
+    files = [load for load in others if load.command not in TRENCHBOOT]
+    launchers = [load for load in others if load.command == SLAUNCH_MODULE]
+    if not files:
+        raise GrubError(f"the entry {entry.path!r} launches nothing")
+    if files[0].command == CHAINLOADER:
+        return _chainloaded(entry, files, launchers, resolve, read)
+    if files[0].command != Loader.MULTIBOOT2.value:
+        raise GrubError(
+            f"{_line(files[0])}: {SLAUNCH!r} does not launch what "
+            f"{files[0].command!r} loads"
+        )
+    _require_multiboot(entry, files)
+    for load in launchers:
+        _require_device(load, files[0])
+    kernel, *modules = _modules(files, resolve, _ROLES)
+    if not modules:
+        raise GrubError(f"{_line(files[0])}: {files[0].path} is loaded without modules")
+    return BootEntry(
+        title=entry.path,
+        kernel=kernel,
+        modules=tuple(modules),
+        luks_uuids=_luks_uuids(files[1:], modules),
+        launcher=Launcher.SLAUNCH,
+        slaunch_modules=tuple(resolve(load.path) for load in launchers),
+    )
+
+
+def _require_no_platform(load: GrubLoad) -> None:
+    """Refuse arguments but "txt" and "skinit", which choose nothing any more.
+
+    A processor has only one of the two, and old builds launch by no other. They look
+    at the first characters alone. Source: GRUB, loader/i386/slaunch.c of 2019.
+    """
+    words = load.arguments
+    if words and not (len(words) == 1 and words[0].startswith(("txt", "skinit"))):
+        raise GrubError(
+            f"{_line(load)}: what {SLAUNCH!r} does with {' '.join(words)!r} depends on "
+            "the build of GRUB"
+        )
+
+
+def _chainloaded(
+    entry: GrubEntry,
+    files: Sequence[GrubLoad],
+    launchers: Sequence[GrubLoad],
+    resolve: Callable[[str], str],
+    read: Callable[[str], bytes | None] | None,
+) -> BootEntry:
+    """Read an entry whose xen.efi loads its modules from the EFI system partition."""
+    image = files[0]
+    if len(files) > 1:
+        raise GrubError(f"{_line(files[1])}: {files[1].command!r} after xen.efi")
+    if read is None:
+        raise GrubError(f"{_line(image)}: nothing reads {image.path}'s configuration")
+    folder, _, name = image.path.rpartition("/")
+    options = b" ".join(_arguments(image))
+    try:
+        boot = xen_config.read_boot(
+            name, options, lambda each: read(f"{_ESP}{folder}/{each}")
+        )
+    except EvidenceError as error:
+        raise GrubError(f"{_line(image)}: {error.message}", error.hint) from None
+    modules = tuple(
+        BootModule(
+            resolve(f"{_ESP}{folder}/{file.name}"),
+            file.string,
+            decompress=False,
+            role=_CHAINED_ROLES.get(key, Role.MODULE),
+        )
+        for key, file in boot.modules.items()
+    )
+    return BootEntry(
+        title=entry.path,
+        kernel=BootModule(resolve(_ESP + image.path), boot.options, role=Role.XEN),
+        modules=modules,
+        luks_uuids=_luks_uuids(files, modules),
+        launcher=Launcher.SLAUNCH,
+        loader=Loader.CHAINLOADER,
+        slaunch_modules=tuple(
+            resolve(load.path if load.device != image.device else _ESP + load.path)
+            for load in launchers
+        ),
+        named_cmdline=boot.named_options,
+        configs=tuple(resolve(f"{_ESP}{folder}/{each}") for each in boot.configs),
+    )
 
 
 def _luks_uuids(
@@ -143,26 +330,25 @@ def _luks_uuids(
 ) -> tuple[str, ...]:
     """Return the UUIDs of rd.luks.uuid= words as the hook finds and sorts them.
 
+    `modules` are dom0's kernel and what follows, `loads` where the first comes from.
     Words end at a space or tab of the first line, one "luks-" in front of the UUID is
     dropped; sort -u. Source: docs/slot-format.md; Anti Evil Maid's unseal script.
     """
-    if len(modules) <= _DOM0_KERNEL:
+    if not modules:
         return ()
-    line, cmdline = loads[_DOM0_KERNEL].line, modules[_DOM0_KERNEL].cmdline
     uuids = set()
-    for word in re.split(rb"[ \t]", cmdline.split(b"\n")[0]):
+    for word in re.split(rb"[ \t]", modules[0].cmdline.split(b"\n")[0]):
         if not word.startswith(_LUKS_WORD):
             continue
         uuid = word.removeprefix(_LUKS_WORD).removeprefix(b"luks-")
         if _UUID.fullmatch(uuid) is None:
             shown = word.decode("utf-8", "backslashreplace")
             raise GrubError(
-                f"grub.cfg line {line}: {shown!r} names no LUKS device by its UUID"
+                f"{_line(loads[0])}: {shown!r} names no LUKS device by its UUID"
             )
         uuids.add(uuid.decode("ascii"))
     if len(uuids) > MOST_LUKS_DEVICES:
         raise GrubError(
-            f"grub.cfg line {line}: {len(uuids)} LUKS devices, more than the hook "
-            "measures"
+            f"{_line(loads[0])}: {len(uuids)} LUKS devices, more than the hook measures"
         )
     return tuple(sorted(uuids))
