@@ -17,6 +17,7 @@ from itertools import zip_longest
 
 from aemseal.measure.boot_entry import Role
 from aemseal.measure.claims import Measurement, Prediction, Source, SourceKind
+from aemseal.measure.file_changes import FileChanges
 from aemseal.words.digest import Digests
 from aemseal.words.errors import OriginError
 
@@ -67,7 +68,8 @@ class Component:
 class Change:
     """A component that is not what it was, or not where it was.
 
-    `before` is None for an added one, `after` for one that is gone.
+    `before` is None for an added one, `after` for one that is gone. `files` are those
+    inside its image that differ, where somebody has looked.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Change:
     before: Component | None
     after: Component | None
     origin: Origin
+    files: FileChanges | None = None
 
     @property
     def pcrs(self) -> tuple[int, ...]:
