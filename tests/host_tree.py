@@ -8,13 +8,15 @@ from functools import partial
 from pathlib import Path
 
 from aemseal.words.digest import HashAlgorithm, PcrBank
-from aemseal.words.errors import AemsealError, BankError
+from aemseal.words.errors import AemsealError, BankError, TpmError
 from aemseal.words.wanted import View, Wanted
 from aemseal.world.config import Config
 from aemseal.world.host import Host, LiveHost
 
 SHA1, SHA256 = HashAlgorithm.SHA1, HashAlgorithm.SHA256
 
+POLICY_INDEX, NO_INDEX, LOCKED_INDEX = 0x01C10131, 0x01200001, 0x01C10132
+XEN_CFG = "/boot/efi/EFI/qubes/xen.cfg"
 LOG = "/sys/kernel/security/txt/tpm20_binary_evtlog_tcg"
 GRUB = "/boot/grub2/grub.cfg"
 LUKS_UUID = "0f0e7a6c-0000-4000-8000-000000000001"
@@ -27,6 +29,7 @@ FILES: Mapping[str, bytes] = {
     "/boot/grub2/custom.cfg": b"set timeout=1\n",
     "/boot/xen.gz": b"xen",
     "/boot/vmlinuz": b"kernel",
+    XEN_CFG: b"[qubes]\noptions=console=vga\n",
     "/run/aemseal/record": b"aemseal-record 1\n",
     "/var/lib/aemseal/state.json": b"{}\n",
     "/var/lib/aemseal/baseline.json": b"{}\n",
@@ -70,7 +73,14 @@ def sha256_only(algorithm: HashAlgorithm) -> PcrBank:
 
 def machine(root: Path, files: Mapping[str, bytes] = FILES) -> LiveHost:
     """Return a host with these files and that TPM."""
-    return LiveHost(plant(root, files), sha256_only, Config())
+    return LiveHost(plant(root, files), sha256_only, Config(), one_index)
+
+
+def one_index(index: int) -> bytes | None:
+    """Answer like a TPM in which one NV index is defined, and one is locked."""
+    if index == LOCKED_INDEX:
+        raise TpmError(f"the TPM's NV index {index:#x} may not be read")
+    return b"a policy" if index == POLICY_INDEX else None
 
 
 def outcome(ask: Callable[[], object]) -> object:
@@ -86,6 +96,7 @@ def questions(host: Host) -> dict[str, Callable[[], object]]:
     """Return every question of Host, and each of its ways to fail on these files."""
     asked: dict[str, Callable[[], object]] = {
         "log": host.event_log,
+        "logs": lambda: list(host.event_logs()),
         "pcrs": lambda: host.pcrs(SHA256),
         "no bank": lambda: host.pcrs(SHA1),
         "grub": host.grub_config,
@@ -94,7 +105,11 @@ def questions(host: Host) -> dict[str, Callable[[], object]]:
         "hook": host.hook_record,
         "state": lambda: host.saved("state.json"),
         "baseline": lambda: host.saved("baseline.json"),
+        "xen.cfg": lambda: host.small_file(XEN_CFG),
+        "no file": lambda: host.small_file("/boot/efi/EFI/xen/xen.cfg"),
     }
+    for index in (POLICY_INDEX, NO_INDEX, LOCKED_INDEX):
+        asked[f"nv {index:#x}"] = partial(host.nv_read, index)
     for path in ("/grub2/custom.cfg", "/boot/xen.gz", "/gone", "/grub2", "/a\0b"):
         asked[f"exists {path}"] = partial(host.grub_exists, path)
         asked[f"read {path}"] = partial(host.grub_read, path)

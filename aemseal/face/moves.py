@@ -24,7 +24,6 @@ from aemseal.words.errors import (
     PredictionError,
     UsageError,
 )
-from aemseal.world.host import LiveHost
 
 
 def verb_enrol(run: Run) -> int:
@@ -40,7 +39,7 @@ def verb_enrol(run: Run) -> int:
         state = enrol(
             Enrolment(
                 host=run.host,
-                host_now=lambda: LiveHost(run.root, run.tpm.pcrs, run.config),
+                host_now=run.live_host,
                 vault=vault,
                 config=run.config,
                 secret=Secret("text", "text", text),

@@ -86,10 +86,19 @@ class Run:
         """The machine, or the recording of one."""
         if self.is_recorded:
             return RecordedHost(Path(self.arguments.host))
-        return LiveHost(self.root, self._read_pcrs, self.config)
+        return self.live_host()
+
+    def live_host(self) -> LiveHost:
+        """Return the machine, of which nothing was looked at yet."""
+        return LiveHost(self.root, self._read_pcrs, self.config, self._read_nv)
 
     def _read_pcrs(self, algorithm: HashAlgorithm) -> PcrBank:
         return self.tpm.pcrs(algorithm)
+
+    def _read_nv(self, index: int) -> bytes | None:
+        from aemseal.world.tpm_nv import read_nv
+
+        return read_nv(self.tpm, index)
 
     @cached_property
     def files(self) -> Files:

@@ -5,12 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from aemseal.words.digest import HashAlgorithm
 from aemseal.words.errors import AemsealError
 from aemseal.world.host import SAVED_FILES, Host
 from aemseal.world.recording import RecordingHost, require_empty
+
+POLICY_INDICES = (0x01200001, 0x01C10131)
+"""Where tboot looks for a verified-launch policy of the owner's with a TPM 2.0, in
+the old range and in the one of TCG's registry (tboot common/policy.c)."""
+
+XEN_CONFIGS = ("/boot/efi/EFI/qubes/xen.cfg", "/boot/efi/EFI/xen/xen.cfg")
+"""What xen.efi reads where it boots without GRUB; never over 64 KiB."""
 
 
 def record(host: Host, directory: Path, touch: Callable[[Host], None]) -> list[str]:
@@ -45,11 +53,13 @@ def _plain_reads(host: Host) -> list[Callable[[], object]]:
         return lambda: host.saved(name)
 
     return [
-        host.event_log,
+        lambda: list(host.event_logs()),
         *map(bank, HashAlgorithm),
         host.grub_config,
         host.grub_env,
         host.is_efi,
         host.hook_record,
         *map(state, SAVED_FILES),
+        *(partial(host.nv_read, index) for index in POLICY_INDICES),
+        *(partial(host.small_file, path) for path in XEN_CONFIGS),
     ]

@@ -8,7 +8,7 @@ folder, world/recording.py) works in its place, without a TPM and without /boot.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -20,30 +20,23 @@ from aemseal.words.digest import HashAlgorithm, PcrBank
 from aemseal.words.errors import (
     BootFileError,
     EvidenceError,
-    LogError,
     TpmError,
 )
 from aemseal.words.wanted import FileFacts, Wanted
 from aemseal.world import views
 from aemseal.world.config import Config
+from aemseal.world.kernel_tpm import is_tpm12, tpm12_pcrs
+from aemseal.world.log_places import LogPlaces
+from aemseal.world.programs import read_program
 from aemseal.world.rooted import Rooted, shown
 from aemseal.world.store import STATE_FOLDER
 
-LOG_LIMIT = 16 << 20
 GRUB_CONFIG_LIMIT = 16 << 20
 GRUB_ENV_LIMIT = 65536
 """GRUB's environment block is 1,024 bytes (grub/lib/envblk.h); it reads more."""
 
 SAVED_LIMIT = 4 << 20
-
-LOG_PLACES = (
-    # The txt module of OpenXT's kernel: the launch's log in TCG form (TPM 2.0).
-    "/sys/kernel/security/txt/tpm20_binary_evtlog_tcg",
-    # The same module on a TPM 1.2: the TXT event container.
-    "/sys/kernel/security/txt/tpm12_binary_evtlog",
-)
-"""Where a dynamic launch's log is looked for, in order. Never the firmware's log
-(tpm0/binary_bios_measurements): it knows nothing of PCR 17 to 19."""
+SMALL_LIMIT = 65536
 
 GRUB_CONFIG_PLACES = (
     "/boot/grub2/grub.cfg",  # Fedora and Qubes OS on BIOS: grub2-mkconfig -o
@@ -58,6 +51,8 @@ HOOK_RECORD = "/run/aemseal/record"
 SAVED_FILES = ("state.json", "baseline.json")
 """The files of the state folder that hold no secret; the others are never read."""
 
+_IS_IT_ON = "is it switched on in the firmware?"
+
 Looked = dict[Wanted, FileFacts]
 
 
@@ -67,13 +62,38 @@ class Host(Protocol):
     def event_log(self) -> tuple[str, bytes]:
         """Return where the launch's log was found, and the log, unread.
 
-        LogError, saying where was looked, when there is none.
+        It is the first of `event_logs`. LogError, saying where was looked, when there
+        is none.
+        """
+
+    def event_logs(self) -> Iterator[tuple[str, bytes]]:
+        """Yield all that may be the launch's log, the likeliest first, unread.
+
+        Each with the place for a person, which says what kind of place it is ("the
+        TXT heap at 0x7b000000 (/dev/mem)"). They may differ: some versions of tboot
+        spoil one and not the other, so the one that gives the live PCRs is the log.
+        A place is looked at when its turn comes. LogError at the end, as `event_log`,
+        when there was none.
         """
 
     def pcrs(self, algorithm: HashAlgorithm) -> PcrBank:
         """Return the live values of all PCRs of one bank.
 
         BankError when the TPM has no such bank, TpmError when there is no TPM.
+        """
+
+    def nv_read(self, index: int) -> bytes | None:
+        """Return what a TPM 2.0's NV index holds.
+
+        None where it is not defined or was never written. TpmError where there is no
+        TPM 2.0, or where the index may not be read without a password.
+        """
+
+    def small_file(self, path: str) -> bytes | None:
+        """Return a file of at most 64 KiB by its path below the root; None if absent.
+
+        For boot files that are text, such as xen.cfg. BootFileError when it is larger
+        or cannot be read.
         """
 
     def grub_config(self) -> tuple[str, bytes]:
@@ -141,35 +161,52 @@ def require_saved(name: str) -> None:
 class LiveHost:
     """This machine, or the one below `root`.
 
-    `read_pcrs` asks the TPM; None where there is none. grub.cfg is read once: what is
-    asked for again, and where its grubenv lies, is of that one moment.
+    `read_pcrs` and `read_nv` ask the TPM 2.0; None where there is none. grub.cfg is
+    read once: what is asked for again, and where its grubenv lies, is of that moment.
     """
 
     root: Path
     read_pcrs: Callable[[HashAlgorithm], PcrBank] | None = None
     config: Config = field(default_factory=Config)
+    read_nv: Callable[[int], bytes | None] | None = None
 
     @property
     def _files(self) -> Rooted:
         return Rooted(self.root)
 
     def event_log(self) -> tuple[str, bytes]:
-        """Read the log from the place the configuration names, else LOG_PLACES."""
-        places = (self.config.event_log,) if self.config.event_log else LOG_PLACES
-        for place in places:
-            data = self._files.read(place, LOG_LIMIT, LogError)
-            if data is not None:
-                return place, data
-        raise LogError(
-            f"there is no event log of the launch at {_listed(places)}",
-            "name the file in /etc/aemseal.yaml (event_log), if it is elsewhere",
-        )
+        """Take the first log that there is."""
+        return next(self.event_logs())
+
+    def event_logs(self) -> Iterator[tuple[str, bytes]]:
+        """Look at the place that the configuration names, else at all of LogPlaces."""
+        is_this_machine = self.root.resolve() == Path("/")
+        run = read_program if is_this_machine else None
+        return LogPlaces(self._files, run, self.config.event_log).logs()
 
     def pcrs(self, algorithm: HashAlgorithm) -> PcrBank:
-        """Ask the TPM."""
+        """Ask the TPM 2.0; where there is none, take a TPM 1.2's from the kernel."""
+        try:
+            return self._tpm2_pcrs(algorithm)
+        except TpmError:
+            if not is_tpm12(self._files):
+                raise
+        return tpm12_pcrs(self._files, algorithm)
+
+    def _tpm2_pcrs(self, algorithm: HashAlgorithm) -> PcrBank:
         if self.read_pcrs is None:
-            raise TpmError("there is no TPM", "is it switched on in the firmware?")
+            raise TpmError("there is no TPM", _IS_IT_ON)
         return self.read_pcrs(algorithm)
+
+    def nv_read(self, index: int) -> bytes | None:
+        """Ask the TPM 2.0."""
+        if self.read_nv is None:
+            raise TpmError("there is no TPM 2.0 to read an NV index of", _IS_IT_ON)
+        return self.read_nv(index)
+
+    def small_file(self, path: str) -> bytes | None:
+        """Read a file below the root."""
+        return self._files.read(path, SMALL_LIMIT, BootFileError)
 
     def grub_config(self) -> tuple[str, bytes]:
         """Read the grub.cfg the configuration names, else GRUB_CONFIG_PLACES.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -21,18 +21,20 @@ from aemseal.words.errors import AemsealError, EvidenceError, UsageError
 from aemseal.words.wanted import FileFacts, Wanted
 from aemseal.world.host import Host, Looked, require_saved
 from aemseal.world.recording_format import (
+    LOG,
+    LOGS,
     PCRS,
     Answer,
     Blank,
     Found,
     Question,
     Recording,
-    Told,
     read_files,
     write_files,
 )
 from aemseal.world.redaction import is_text, redact_env, redact_script, suspects
 from aemseal.world.rooted import Rooted, shown, why
+from aemseal.world.told import Told
 
 FILE_LIMIT = 64 << 20
 """Bytes of any one file of a recording."""
@@ -81,13 +83,32 @@ class _Answers(ABC):
 
     def event_log(self) -> tuple[str, bytes]:
         """See Host."""
-        return self._found("event_log")
+        return next(self.event_logs())
+
+    def event_logs(self) -> Iterator[tuple[str, bytes]]:
+        """See Host."""
+        answers = self.recording.answers
+        if LOG in answers and LOGS not in answers:
+            yield self._found(*LOG)
+            return
+        found = self._answer(*LOGS)
+        assert isinstance(found, tuple)
+        for each in found:
+            yield each.place, each.data
 
     def pcrs(self, algorithm: HashAlgorithm) -> PcrBank:
         """See Host."""
         answer = self._answer(PCRS, algorithm.label)
         assert isinstance(answer, PcrBank)
         return answer
+
+    def nv_read(self, index: int) -> bytes | None:
+        """See Host."""
+        return self._bytes("nv_read", f"{index:#010x}")
+
+    def small_file(self, path: str) -> bytes | None:
+        """See Host."""
+        return self._bytes("small_file", path)
 
     def grub_config(self) -> tuple[str, bytes]:
         """See Host."""
@@ -202,7 +223,9 @@ class RecordingHost(_Answers):
         super().__init__(Recording(made=host.now(), tool=__version__))
         self._host = host
         self._readers: dict[str, Callable[..., Answer]] = {
-            "event_log": lambda: Found(*host.event_log()),
+            LOGS[0]: lambda: tuple(Found(*each) for each in host.event_logs()),
+            "nv_read": lambda index: host.nv_read(int(index, 16)),
+            "small_file": host.small_file,
             PCRS: lambda label: host.pcrs(HashAlgorithm.named(label)),
             "grub_config": lambda: Found(*host.grub_config()),
             "grub_env": host.grub_env,
@@ -326,15 +349,13 @@ def _cleaned(recording: Recording) -> Recording:
     }
     redacted, warnings = [], list(recording.warnings)
     for question, answer in answers.items():
-        place = answer.place if isinstance(answer, Found) else question[-1]
         if answer != recording.answers[question]:
-            redacted.append(place)
-        data = answer.data if isinstance(answer, Found) else answer
-        if isinstance(data, bytes):
-            warnings += [
-                f"{place}{each} may hold a secret; it is measured, so it stayed in"
-                for each in _suspects(question, data)
-            ]
+            redacted.append(_parts(question, answer)[0][0])
+        warnings += [
+            f"{place}{each} may hold a secret; it is measured, so it stayed in"
+            for place, data in _parts(question, answer)
+            for each in _suspects(question, data)
+        ]
     return replace(
         recording, answers=answers, redacted=tuple(redacted), warnings=tuple(warnings)
     )
@@ -351,8 +372,18 @@ def _clean(question: Question, answer: Answer) -> Answer:
     return redact_script(answer) if is_text(answer) else Blank(len(answer))
 
 
+def _parts(question: Question, answer: Answer) -> list[tuple[str, bytes]]:
+    """Return the bytes that a recording keeps of an answer, each with its place."""
+    if isinstance(answer, tuple):
+        return [(each.place, each.data) for each in answer]
+    if isinstance(answer, Found):
+        return [(answer.place, answer.data)]
+    data = answer if isinstance(answer, bytes) else b""
+    return [(question[-1], data)]
+
+
 def _suspects(question: Question, data: bytes) -> list[str]:
-    if question[0].startswith("grub"):
+    if question[0].startswith("grub") or question[0] == "small_file":
         return [f" line {line}: {name}" for line, name in suspects(data)]
     # Our own state has no lines to speak of, and its command lines are hex digits.
     plain = [bytes.fromhex(each.decode("ascii")) for each in _HEX.findall(data)]

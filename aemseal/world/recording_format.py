@@ -9,16 +9,16 @@ that names the file and the field.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from aemseal.formats.strict_json import Fields, dump_json, load_json
-from aemseal.words import errors
 from aemseal.words.digest import Digest, HashAlgorithm, PcrBank
-from aemseal.words.errors import AemsealError, EvidenceError, FormatError, UsageError
+from aemseal.words.errors import EvidenceError, UsageError
 from aemseal.words.wanted import FileFacts, View, Wanted
 from aemseal.world.host import GRUB_CONFIG_LIMIT
+from aemseal.world.told import ERRORS, Told
 
 FORMAT = "aemseal-recording"
 VERSION = 1
@@ -28,6 +28,8 @@ FACTS_FILE = "files.json"
 _FILE_NAME = re.compile(r"[a-z0-9-]{1,40}(?:\.[a-z]{1,8})?")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
+MOST_LOGS = 16
+
 Read = Callable[[str], bytes | None]
 """Returns a recording's file by its name, None when it is not there."""
 
@@ -35,53 +37,20 @@ Question = tuple[str, ...]
 """A method of Host and its argument: ("grub_config",), ("saved", "state.json")."""
 
 PCRS = "pcrs"
+LOG: Question = ("event_log",)
+"""The first of LOGS; a recording from before there were several has it alone."""
+
+LOGS: Question = ("event_logs",)
 
 FIXED_FILES: Mapping[Question, str] = {
-    ("event_log",): "event-log.bin",
+    LOG: "event-log.bin",
     ("grub_config",): "grub.cfg",
     ("grub_env",): "grubenv",
     ("hook_record",): "hook-record",
     ("saved", "state.json"): "state.json",
     ("saved", "baseline.json"): "baseline.json",
 }
-"""Which file holds the answer; those of grub_read are sourced-1.cfg and so on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """An error that the host answered with."""
-
-    kind: str
-    message: str
-    hint: str | None
-    offset: int | None = None
-
-    @classmethod
-    def of(cls, error: AemsealError) -> Told:
-        """Remember an error."""
-        offset = error.offset if isinstance(error, FormatError) else None
-        return cls(error.kind, error.message, error.hint, offset)
-
-    def error(self) -> AemsealError:
-        """Return it as it was: class, message and hint."""
-        made = _ERRORS[self.kind].__new__(_ERRORS[self.kind])
-        AemsealError.__init__(made, self.message, self.hint)
-        if isinstance(made, FormatError):
-            made.offset = self.offset or 0
-        return made
-
-    def to_json(self) -> dict[str, Any]:
-        """Write it."""
-        written = {"kind": self.kind, "message": self.message, "hint": self.hint}
-        return written if self.offset is None else {**written, "offset": self.offset}
-
-
-_ERRORS = {
-    each.kind: each
-    for each in vars(errors).values()
-    if isinstance(each, type) and issubclass(each, AemsealError)
-}
-"""By kind, the classes of words/errors.py alone: a layer may have finer ones."""
+"""Which file holds the answer; for other questions see `_file_name`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +72,7 @@ class Blank:
             raise ValueError(f"a size from 0 to {GRUB_CONFIG_LIMIT}, not {self.size}")
 
 
-Answer = Found | PcrBank | Told | Blank | bytes | bool | str | None
+Answer = Found | tuple[Found, ...] | PcrBank | Told | Blank | bytes | bool | str | None
 
 
 @dataclass
@@ -137,7 +106,7 @@ def write_files(recording: Recording) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     answers: list[dict[str, Any]] = []
     banks: dict[str, Any] = {}
-    for question, answer in recording.answers.items():
+    for question, answer in _with_first_log(recording.answers):
         if isinstance(answer, PcrBank):
             values = {str(pcr): each.hex for pcr, each in answer.values.items()}
             banks[question[1]] = {"values": values}
@@ -166,6 +135,16 @@ def write_files(recording: Recording) -> dict[str, bytes]:
     return files
 
 
+def _with_first_log(
+    answers: Mapping[Question, Answer],
+) -> Iterator[tuple[Question, Answer]]:
+    """Yield the answers, and to LOG that of LOGS: a tool of before asks for it."""
+    for question, answer in answers.items():
+        yield question, answer
+        if question == LOGS and LOG not in answers:
+            yield LOG, answer[0] if isinstance(answer, tuple) else answer
+
+
 def _answer_to_json(
     question: Question, answer: Answer, files: dict[str, bytes]
 ) -> dict[str, Any]:
@@ -176,13 +155,34 @@ def _answer_to_json(
         name = FIXED_FILES[question]
         files[name] = answer.data
         return {"place": answer.place, "file": name}
+    if isinstance(answer, tuple):
+        return {
+            "logs": [_log_to_json(at, each, files) for at, each in enumerate(answer)]
+        }
     if isinstance(answer, bytes):
-        name = FIXED_FILES.get(question) or f"sourced-{len(files) + 1}.cfg"
+        name = _file_name(question, len(files) + 1)
         files[name] = answer
         return {"file": name}
     if isinstance(answer, Blank):
         return {"size": answer.size}
     return {"value": answer}
+
+
+def _log_to_json(at: int, log: Found, files: dict[str, bytes]) -> dict[str, str]:
+    """Write one of several logs; the first is in the file that LOG has, too."""
+    name = f"event-log-{at + 1}.bin" if at else FIXED_FILES[LOG]
+    files[name] = log.data
+    return {"place": log.place, "file": name}
+
+
+def _file_name(question: Question, number: int) -> str:
+    """Return the name of a file that holds bytes, the `number`th of the recording."""
+    name, *arguments = question
+    if question in FIXED_FILES:
+        return FIXED_FILES[question]
+    if name == "nv_read":
+        return f"nv-{arguments[0].removeprefix('0x')}.bin"
+    return f"sourced-{number}.cfg" if name == "grub_read" else f"file-{number}.txt"
 
 
 def _wanted_to_json(wanted: Wanted) -> dict[str, Any]:
@@ -232,7 +232,7 @@ def read_files(read: Read, where: str) -> Recording:
 
 def _read_error(fields: Fields) -> Told:
     kind = fields.text("kind")
-    if kind not in _ERRORS:
+    if kind not in ERRORS:
         raise fields.fail("there is no error of this kind")
     hint = None if fields.is_null("hint") else _printable(fields.text("hint"))
     offset = None if fields.is_null("offset") else fields.number("offset")
@@ -257,6 +257,18 @@ def _file_of(entry: Fields, read: Read) -> bytes | Told:
 def _found(entry: Fields, read: Read) -> Answer:
     data = _file_of(entry, read)
     return Found(entry.text("place"), data) if isinstance(data, bytes) else data
+
+
+def _logs(entry: Fields, read: Read) -> Answer:
+    """Read several logs; a file that is gone spoils them all, since it might be it."""
+    found = [_found(each, read) for each in entry.objects("logs")]
+    if not found or len(found) > MOST_LOGS:
+        raise entry.fail(f"logs are 1 to {MOST_LOGS}")
+    told = [each for each in found if isinstance(each, Told)]
+    if told:
+        return told[0]
+    logs = [each for each in found if isinstance(each, Found)]
+    return tuple(Found(_printable(each.place), each.data) for each in logs)
 
 
 def _bytes(entry: Fields, read: Read) -> Answer:
@@ -286,7 +298,10 @@ def _path(entry: Fields, read: Read) -> Answer:
 
 
 _READERS: Mapping[str, tuple[int, Callable[[Fields, Read], Answer]]] = {
-    "event_log": (0, _found),
+    LOG[0]: (0, _found),
+    LOGS[0]: (0, _logs),
+    "nv_read": (1, _bytes),
+    "small_file": (1, _bytes),
     "grub_config": (0, _found),
     "grub_env": (0, _bytes),
     "grub_exists": (1, _flag),

@@ -37,8 +37,10 @@ from aemseal.words.errors import (
 )
 from aemseal.words.wanted import View, Wanted
 from aemseal.world import host as host_module
+from aemseal.world import log_places
 from aemseal.world.config import Config
-from aemseal.world.host import LOG_PLACES, Host, LiveHost
+from aemseal.world.host import Host, LiveHost
+from aemseal.world.log_places import LOG_PLACES
 
 
 @pytest.fixture
@@ -65,10 +67,14 @@ class TestEventLog:
         assert host.event_log() == (LOG, b"the log")
 
     def test_the_first_place_that_has_one_counts(self, host: LiveHost) -> None:
-        plant(host.root, {LOG_PLACES[1]: b"a TPM 1.2's"})
+        plant(host.root, {LOG_PLACES[1]: b"another"})
         assert host.event_log() == (LOG, b"the log")
+        assert list(host.event_logs()) == [
+            (LOG, b"the log"),
+            (LOG_PLACES[1], b"another"),
+        ]
         removed(host, LOG)
-        assert host.event_log() == (LOG_PLACES[1], b"a TPM 1.2's")
+        assert host.event_log() == (LOG_PLACES[1], b"another")
 
     def test_a_configured_place_is_the_only_one(self, host: LiveHost) -> None:
         plant(host.root, {"/log": b"mine"})
@@ -86,7 +92,7 @@ class TestEventLog:
     def test_one_that_is_too_large_is_refused(
         self, host: LiveHost, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(host_module, "LOG_LIMIT", 6)
+        monkeypatch.setattr(log_places, "LOG_LIMIT", 6)
         with pytest.raises(LogError, match="larger than 6 bytes"):
             host.event_log()
 

@@ -184,9 +184,18 @@ class _Silent(LiveHost):
         super().__init__(Path("/nonexistent"))
 
     def __getattribute__(self, name: str) -> object:
-        if name in ("event_log", "pcrs", "grub_config", "grub_env", "grub_exists"):
+        if name in ("event_logs", "pcrs", "nv_read", "small_file", "grub_config"):
             return _refuse
-        if name in ("is_efi", "grub_read", "resolve", "look", "hook_record", "saved"):
+        if name in (
+            "grub_env",
+            "grub_exists",
+            "is_efi",
+            "grub_read",
+            "resolve",
+            "look",
+            "hook_record",
+            "saved",
+        ):
             return _refuse
         return super().__getattribute__(name)
 

@@ -137,7 +137,7 @@ class TestHostileRecordings:
 
     def test_its_words_do_not_reach_the_terminal_raw(self, folder: Path) -> None:
         error = {"kind": "log", "message": "\x1b[2J", "hint": "\x07", "offset": None}
-        host = RecordedHost(first_answer(folder, "event_log", error=error))
+        host = RecordedHost(first_answer(folder, "event_logs", error=error))
         with pytest.raises(AemsealError) as refusal:
             host.event_log()
         assert (refusal.value.message, refusal.value.hint) == ("\\x1b[2J", "\\x07")
