@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
-import re
 import struct
 import subprocess
 from collections.abc import Callable
@@ -13,79 +11,32 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tpm2_tools import read_pcrs
 from tpm_sim.machine import Machine
 from tpm_sim.models import (
     Firmware,
     Generation,
-    LogPlace,
     MachineModel,
-    MemoryRange,
     Processor,
     TrenchbootModel,
 )
 from tpm_sim.slr import make_skl
 from tpm_sim.trenchboot_machines import TRENCHBOOT_MACHINES, TRENCHBOOT_SKINIT
 from tpm_sim.xen_image import install_launchable
-from written_logs import Record, read_log, replay
+from trenchboot_logs import (
+    DYNAMIC,
+    booted,
+    change_entry,
+    console_of,
+    log_of,
+    measured,
+    records_of,
+    sha256,
+)
+from written_logs import replay
 
 Make = Callable[[MachineModel], Machine]
-DYNAMIC = range(17, 23)
 LEGACY = [each for each in TRENCHBOOT_MACHINES if each.firmware is Firmware.LEGACY]
 SKINIT = [each for each in LEGACY if each.processor is Processor.AMD]
-
-
-def model_of(machine: Machine) -> TrenchbootModel:
-    assert isinstance(machine.model, TrenchbootModel)
-    return machine.model
-
-
-def booted(
-    machine: Machine, *, unmeasured: bool = False
-) -> dict[str, dict[int, bytes]]:
-    """Boot and return what tpm2_pcrread reads; the machine is off again then."""
-    machine.boot(unmeasured=unmeasured)
-    values = read_pcrs(machine.tcti)
-    machine.power_off()
-    return values
-
-
-def console_of(machine: Machine) -> str:
-    path = machine.root / "var/log/xen/console/hypervisor.log"
-    return path.read_text(encoding="utf-8")
-
-
-def log_of(machine: Machine) -> bytes:
-    """Read the log as a person finds it: where Xen's last line says it is."""
-    if model_of(machine).log_place is LogPlace.FILE:
-        return machine.log_path.read_bytes()
-    ranges = re.findall(
-        r"reserving event log [\[(](0x\w+)(?: -|,) (0x\w+)[\])]", console_of(machine)
-    )
-    start, end = (int(each, 16) for each in ranges[-1])
-    with open(machine.root / "dev/mem", "rb") as memory:
-        memory.seek(start)
-        return memory.read(end - start)
-
-
-def records_of(machine: Machine) -> list[Record]:
-    return read_log("tcg-agile", log_of(machine))
-
-
-def sha256(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
-
-
-def measured(machine: Machine, text: bytes) -> list[bytes]:
-    """The SHA-256 digests of the events with this text."""
-    return [each[2]["sha256"] for each in records_of(machine) if each[3] == text]
-
-
-def change_entry(machine: Machine, old: str, new: str) -> None:
-    path = machine.root / "boot/grub/grub.cfg"
-    text = path.read_text(encoding="utf-8")
-    assert old in text
-    path.write_text(text.replace(old, new), encoding="utf-8")
 
 
 @pytest.mark.parametrize("model", TRENCHBOOT_MACHINES, ids=lambda model: model.name)
@@ -222,93 +173,6 @@ class TestTheLaunchedXen:
         booted(machine)
         after = measured(machine, b"DLME"), measured(machine, b"DLME entry offset")
         assert all(old != new for old, new in zip(before, after, strict=True))
-
-
-def information_of(machine: Machine) -> bytes:
-    """The digest of the multiboot2 information of a boot."""
-    booted(machine)
-    return measured(machine, b"")[0]
-
-
-def flip_last_byte(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-
-
-def append(path: Path) -> None:
-    path.write_bytes(path.read_bytes() + b"one byte more"[:1])
-
-
-class TestTheMultiboot2Information:
-    @pytest.mark.parametrize(
-        "change",
-        [
-            lambda boot: append(boot / "initramfs.img"),
-            lambda boot: append(boot / "vmlinuz"),
-            lambda boot: (boot / "grub/grub.cfg").write_text(
-                (boot / "grub/grub.cfg").read_text().replace("quiet", "quiet splash")
-            ),
-            lambda boot: (boot / "grub/grub.cfg").write_text(
-                (boot / "grub/grub.cfg").read_text().replace("ucode=scan", "ucode=-1")
-            ),
-            lambda boot: (boot / "grub/grub.cfg").write_text(
-                (boot / "grub/grub.cfg")
-                .read_text()
-                .replace("/initramfs.img\n", "/initramfs.img\n\tmodule2 /vmlinuz\n", 1)
-            ),
-        ],
-        ids=[
-            *("initramfs grown", "kernel grown", "kernel's words", "Xen's words"),
-            "one module more",
-        ],
-    )
-    def test_changes_with_words_sizes_and_number(
-        self, laptop: Make, change: Callable[[Path], None]
-    ) -> None:
-        machine = laptop(TRENCHBOOT_SKINIT)
-        before = information_of(machine)
-        change(machine.root / "boot")
-        assert information_of(machine) != before
-
-    def test_stays_when_a_module_of_the_same_size_has_other_bytes(
-        self, laptop: Make
-    ) -> None:
-        machine = laptop(TRENCHBOOT_SKINIT)
-        before = information_of(machine)
-        modules = measured(machine, b"Measured MB2 module")
-        flip_last_byte(machine.root / "boot/initramfs.img")
-        flip_last_byte(machine.root / "boot/vmlinuz")
-        assert information_of(machine) == before
-        assert not set(modules) & set(measured(machine, b"Measured MB2 module"))
-
-    def test_follows_what_is_unpacked_and_not_what_is_packed(
-        self, laptop: Make
-    ) -> None:
-        machine = laptop(TRENCHBOOT_SKINIT)
-        image = machine.root / "boot/initramfs.img"
-        content = image.read_bytes()
-        before = booted(machine)
-        image.write_bytes(gzip.compress(content, mtime=0))
-        assert booted(machine) == before
-
-    def test_follows_the_memory_map_and_the_loaders_name(self, laptop: Make) -> None:
-        before = information_of(laptop(TRENCHBOOT_SKINIT))
-        memory = (*TRENCHBOOT_SKINIT.memory, MemoryRange(0x2C0000000, 0x1000, 2))
-        more = replace(TRENCHBOOT_SKINIT, memory=memory)
-        assert information_of(laptop(more)) != before
-        other = replace(TRENCHBOOT_SKINIT, loader_name="GRUB 2.14")
-        assert information_of(laptop(other)) != before
-
-    def test_follows_xens_sections(self, laptop: Make) -> None:
-        machine = laptop(TRENCHBOOT_SKINIT)
-        before = information_of(machine)
-        xen = machine.root / "boot/xen.gz"
-        elf = bytearray(gzip.decompress(xen.read_bytes()))
-        (sections,) = struct.unpack_from("<I", elf, 32)
-        struct.pack_into("<I", elf, sections + 40 + 20, 0x200000)  # .text's size
-        xen.write_bytes(gzip.compress(bytes(elf), mtime=0))
-        assert information_of(machine) != before
 
 
 class TestTheLogInMemory:

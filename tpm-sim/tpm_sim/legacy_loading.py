@@ -16,13 +16,13 @@ from tpm_sim.memory import PAGE, Memory
 from tpm_sim.models import Processor, TrenchbootModel
 from tpm_sim.multiboot2 import PlacedModule, PlacedSections, multiboot2_information
 from tpm_sim.slaunch_log import LOG_SIZE
-from tpm_sim.slr import SLB_SIZE
 from tpm_sim.xen_image import XenImage, is_launchable
 
 _XEN_ALIGN = 2 << 20
 _XEN_LEAST = 0x200000
 _LOG_LEAST = 0x1000000
 _MODULE_LEAST = 0x100000
+_WAKE_SIZE = 0x4000
 _ADDRESS_FIELD = 12
 """Bytes before the address in an ELF section header."""
 
@@ -31,14 +31,15 @@ _ADDRESS_FIELD = 12
 class LoadedXen:
     """Xen in memory: what is launched, and what it is told.
 
-    `information` is the multiboot2 information; `log_address` is where the log will
-    be, `information_address` where the other one is.
+    `information` is the multiboot2 information; the addresses are those of it, of the
+    place where Intel's other processors wait, and of the log to be.
     """
 
     measured: bytes
     entry_point: int
     information: bytes
     information_address: int
+    wake_address: int
     log_address: int
 
 
@@ -51,7 +52,8 @@ def load_xen(
         return None
     memory = Memory(model.memory)
     load_base = memory.take(len(image.content), _XEN_ALIGN, high=True, least=_XEN_LEAST)
-    if model.processor is Processor.INTEL:
+    is_intel = model.processor is Processor.INTEL
+    if is_intel:
         _take_page_tables(memory, len(image.content))
     sections = _place_sections(memory, image)
     log_address = memory.take(LOG_SIZE, PAGE, high=True, least=_LOG_LEAST)
@@ -60,8 +62,6 @@ def load_xen(
         size = len(disk.content(module))
         start = memory.take(size, PAGE, least=_MODULE_LEAST)
         modules.append(PlacedModule(start, size, module.cmdline))
-    if model.processor is Processor.AMD:
-        memory.take(SLB_SIZE, SLB_SIZE, high=True)
     information = multiboot2_information(
         load_base=load_base,
         cmdline=entry.kernel.cmdline,
@@ -75,6 +75,7 @@ def load_xen(
         image.entry_point,
         information,
         memory.take(len(information), 8),
+        memory.take(_WAKE_SIZE, PAGE, high=True) if is_intel else 0,
         log_address,
     )
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from aemseal.words.digest import Digest, Digests, HashAlgorithm
+from tpm_sim.acm import Acm, Platform
 from tpm_sim.eventlog import LogFormat
 
 SHA1 = HashAlgorithm.SHA1
@@ -168,7 +169,18 @@ class TrenchbootModel(MachineModel):
     """GRUB's PACKAGE_STRING, part of the multiboot2 information."""
 
     sinit: tuple[SinitEvent, ...] = ()
-    """SINIT's events behind HASH_START; the MLE's has neither data nor digests."""
+    """SINIT's events behind HASH_START; its key, the capabilities and the MLE are
+    those of the module and the Xen at hand."""
+
+    platform: Platform | None = None
+    sinit_files: tuple[tuple[str, Acm], ...] = ()
+    """The SINIT modules that are put into /boot, in the entry's order."""
+
+    firmware_sinit: Acm | None = None
+    """The module that the firmware has, which wins when it is not older."""
+
+    has_mask_fix: bool = False
+    """Whether GRUB asks SINIT as the branch intel-txt-aem-mtrr-mask-fix does."""
 
     skl_header: SklHeader = SklHeader.SHORT
     log_place: LogPlace = LogPlace.MEMORY

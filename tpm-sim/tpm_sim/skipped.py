@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which modules tboot takes out of its list before it measures the rest.
 
-Sources: tboot/common/loader.c (remove_txt_modules, find_lcp_module, find_module),
-txt/acmod.c (is_acmod, is_sinit_acmod) of tboot 1.10. An ACM is taken out for whatever
+Sources: tboot/common/loader.c (remove_txt_modules, find_lcp_module, find_module) of
+tboot 1.10. An ACM is taken out for whatever
 platform it is; of LCP policy data files the last of the oldest kind, unless a module
 too short for the search stands behind it.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
+from tpm_sim.acm import is_sinit_acm
 from tpm_sim.hashing import Image
 from tpm_sim.unpacked import unpacked
 
@@ -21,15 +22,6 @@ _LARGEST = 1 << 20
 _SOMETHING_LARGE = bytes(64)
 """Stands for content that is neither of the two, and not too short to be either."""
 
-_ACM_HEADER_SIZE = 1216
-_ACM_CHIPSET = 2
-_INTEL = 0x8086
-_SINIT = 1
-_LEAST_TABLE_VERSION = 3
-_ALLOWED_PADDING = range(0x10000, 0x40001)
-_ACM_TABLE_UUID = struct.pack(
-    "<IHHH", 0x7FC03AAA, 0x46A7, 0x18DB, 0xAC2E
-) + bytes.fromhex("698f8d417f5a")
 _LCP_UUID = struct.pack("<IHHH", 0xAB0D1925, 0xEEE7, 0x48EB, 0xA9FC) + bytes.fromhex(
     "0bac5a262d0e"
 )
@@ -39,7 +31,7 @@ _LCP_SIGNATURE = b"Intel(R) TXT LCP_POLICY_DATA"
 def measured_modules(modules: Sequence[Image]) -> list[int]:
     """Return the indexes of the modules that tboot measures, in order."""
     contents = [b"", *map(_content, modules[1:])]
-    kept = [index for index, each in enumerate(contents) if not _is_sinit_acm(each)]
+    kept = [index for index, each in enumerate(contents) if not is_sinit_acm(each)]
     for mark in (_LCP_UUID, _LCP_SIGNATURE):
         for index in reversed(kept[1:]):
             if len(contents[index]) < len(mark):
@@ -56,26 +48,3 @@ def _content(module: Image) -> bytes:
         return _SOMETHING_LARGE
     content = module.path.read_bytes()
     return unpacked(content) if module.decompress else content
-
-
-def _is_sinit_acm(content: bytes) -> bool:
-    if len(content) < _ACM_HEADER_SIZE:
-        return False
-    kind, _subtype, header_words = struct.unpack_from("<HHI", content, 0)
-    vendor, _date, size_words = struct.unpack_from("<III", content, 16)
-    (scratch_words,) = struct.unpack_from("<I", content, 124)
-    padding = len(content) - size_words * 4
-    if padding and padding not in _ALLOWED_PADDING:
-        return False
-    if kind != _ACM_CHIPSET or vendor != _INTEL:
-        return False
-    table = (header_words + scratch_words) * 4
-    if table + 48 > size_words * 4:
-        return False
-    uuid = content[table : table + 16]
-    acm_type, version = content[table + 16], content[table + 17]
-    return (
-        uuid == _ACM_TABLE_UUID
-        and version >= _LEAST_TABLE_VERSION
-        and acm_type == _SINIT
-    )

@@ -13,11 +13,18 @@ import struct
 from dataclasses import dataclass
 
 from tpm_sim.errors import SimulationError
-from tpm_sim.models import SklHeader
+from tpm_sim.models import Generation, SklHeader
 
 SLB_SIZE = 0x10000
+HEAP_OS_MLE = 0x3FF20400
+"""Where the OS-to-MLE data lies in the TXT heap; made up."""
+
 _AMD_INFO = struct.Struct("<IIQIIQQQ4H")
 _AMD_INFO_TAG = 5
+_INTEL_INFO_TAG = 4
+_SAVED_RANGES = 32
+_WAKE_SIZE = 0x4000
+_SCRATCH_SIZE = 64
 _SETUP_SECURE_LAUNCH = 10
 _SKL_UUID = bytes.fromhex("78f1268e049211e9832ac85b76c4cc02")
 _SKL_INFO = struct.Struct("<16sIH64s")
@@ -90,3 +97,49 @@ def amd_info(slrt_size: int, psp_version: int = 0) -> bytes:
         *(_AMD_INFO_TAG, size, 0, _SETUP_SECURE_LAUNCH, size),
         *(slrt_size, 0, 0, psp_version, 0, 0, 0),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessorState:
+    """What GRUB saves of an Intel processor before the launch; made up."""
+
+    misc_enable: int = 0x850089
+    default_type: int = 0xC00
+    ranges: tuple[tuple[int, int], ...] = (
+        (0x40000000, 0x7FC0000800),
+        (0x80000000, 0x7F80000800),
+        (0xC0000000, 0x7FC0000800),
+    )
+    """Base and mask of the variable memory types, as the registers hold them."""
+
+    range_count: int = 10
+
+
+def intel_info(state: ProcessorState, generation: Generation) -> bytes:
+    """Return Intel's platform table as Xen measures it: its addresses are zeroed.
+
+    540 bytes until v0.4, 560 from v0.5 on.
+    """
+    saved = (*state.ranges, *[(0, 0)] * (_SAVED_RANGES - len(state.ranges)))
+    body = struct.pack("<3Q", state.misc_enable, state.default_type, state.range_count)
+    body += b"".join(struct.pack("<QQ", *each) for each in saved)
+    if generation.has_xen_of_v0_5:
+        head = struct.Struct("<IIQQ")
+        return head.pack(_INTEL_INFO_TAG, head.size + len(body), 0, 0) + body
+    return struct.pack("<HH", _INTEL_INFO_TAG, 4 + len(body)) + body
+
+
+def os_mle_data(
+    generation: Generation, *, information: int, table: int, info: int, wake: int
+) -> bytes:
+    """Return what GRUB leaves for Xen in the TXT heap: addresses, then zeros.
+
+    `information` is the boot parameters' address, which v0.5 leaves out; `table` the
+    resource table's, `info` that of Intel's entry in it, `wake` where the other
+    processors wait. 88 bytes until v0.4, 96 from v0.5 on.
+    """
+    if generation.has_xen_of_v0_5:
+        fields = struct.pack("<IIQQII", 1, 0, table, info, wake, _WAKE_SIZE)
+    else:
+        fields = struct.pack("<6I", 1, information, table, info, wake, _WAKE_SIZE)
+    return fields + bytes(_SCRATCH_SIZE)

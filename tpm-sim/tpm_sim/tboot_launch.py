@@ -17,13 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from aemseal.words.digest import Digest, Digests, HashAlgorithm
-from aemseal.words.events import TBOOT_MEASUREMENT, TXT_HASH_START, TXT_MLE_HASH
+from aemseal.words.events import TBOOT_MEASUREMENT
 from tpm_sim.disk import Disk
 from tpm_sim.eventlog import LogRecord
 from tpm_sim.grub import LoadedEntry, LoadedFile
 from tpm_sim.hashing import hash_mle, hash_module
-from tpm_sim.launch import LAST_PCR, Measured
-from tpm_sim.models import HashStart, SinitEvent, TbootModel
+from tpm_sim.launch import Measured
+from tpm_sim.models import TbootModel
+from tpm_sim.sinit import Sinit
 from tpm_sim.skipped import measured_modules
 
 _DOM0_KERNEL = 1
@@ -76,32 +77,19 @@ class TbootLaunch:
     def _records(
         self, mle: Digests, modules: Sequence[LoadedFile]
     ) -> Iterator[LogRecord]:
-        yield self._hash_start()
-        for event in self.model.sinit:
-            digests = mle if event.type == TXT_MLE_HASH else self._sinit_digests(event)
-            yield LogRecord(event.pcr, event.type, digests, event.data)
+        sinit = Sinit(
+            self.model.sinit,
+            self.model.banks,
+            self.model.hash_start_data,
+            mle,
+            hash_start=self.model.hash_start,
+        )
+        yield from sinit.records()
         for pcr in self.model.policy_pcrs:
             yield LogRecord(pcr, TBOOT_MEASUREMENT, self.model.policy, b"")
         for index, digests in enumerate(self._modules(modules)):
             pcr = self.model.xen_pcr if index == 0 else self.model.modules_pcr
             yield LogRecord(pcr, TBOOT_MEASUREMENT, digests, b"")
-
-    def _hash_start(self) -> LogRecord:
-        digests = {}
-        for bank in self.model.banks:
-            digest = bank.hash(self.model.hash_start_data)
-            if self.model.hash_start is HashStart.SET:
-                digest = bank.zero().extended(digest)
-            digests[bank] = digest
-        return LogRecord(17, TXT_HASH_START, digests, self.model.hash_start_data)
-
-    def _sinit_digests(self, event: SinitEvent) -> Digests:
-        if event.pcr > LAST_PCR:
-            return {bank: bank.zero() for bank in self.model.banks}
-        return {
-            bank: event.digests.get(bank) or bank.hash(event.data)
-            for bank in self.model.banks
-        }
 
     def _modules(self, modules: Sequence[LoadedFile]) -> list[Digests]:
         """Hash what tboot measures, in its banks."""

@@ -30,15 +30,17 @@ from aemseal.words.events import (
 )
 from tpm_sim.eventlog import LogFormat
 from tpm_sim.models import SHA1, SHA256, HashStart, Map, SinitEvent, TbootModel
-
-_BIOSAC_REG_DATA = 0x40A
-_CPU_SCRTM_STAT = 0x40B
-_LCP_CONTROL_HASH = 0x40C
-_STM_HASH = 0x40E
-_LCP_DETAILS_HASH = 0x412
-_LCP_AUTHORITIES_HASH = 0x413
-_NV_INFO_HASH = 0x414
-_NO_PCR = 255
+from tpm_sim.sinit_figures import (
+    BIOSAC_REG_DATA,
+    CPU_SCRTM_STAT,
+    LCP_AUTHORITIES_HASH,
+    LCP_CONTROL_HASH,
+    LCP_DETAILS_HASH,
+    NO_PCR,
+    NV_INFO,
+    NV_INFO_HASH,
+    STM_HASH,
+)
 
 # H_A(ACM) || EDX: SHA-256 of the SINIT module without key, signature and scratch, and
 # the parameter of SENTER [E5470, T460p: equal].
@@ -56,13 +58,6 @@ _LCP_CONTROL = bytes.fromhex("02000000")
 _CAPABILITIES = bytes.fromhex("02060000")
 _ABSENT = b"\0"
 
-# TPM NV indexes of TXT: AUX and PS are defined, PO is not [E5470].
-_NV_INFO = bytes.fromhex(
-    "0101800003000b620444080020ef9a26fc22d1ae8cecff59e9481ac1ec533dbe228bec6d17930f4c"
-    "b2cc5b972400680101800001000b62042c040020b75ce1946f78df8baa426918db09318017e6b38d"
-    "048c954e05c2c4f34bd44060004600"
-)
-
 # The key that signed the SINIT module; logged without data [E5470].
 _SINIT_KEY = {
     SHA1: Digest.from_hex(SHA1, "e75b9b930232d8061f2a637e6a59501a418bd3da"),
@@ -73,21 +68,21 @@ _SINIT_KEY = {
 
 # Order and presence as SINIT 79 logs them [E5470].
 _DETAILS_AUTHORITIES_EVENTS = (
-    SinitEvent(_NO_PCR, TXT_PCR_MAPPING, bytes.fromhex("01000000")),
-    SinitEvent(17, _BIOSAC_REG_DATA, _BIOS_ACM),
-    SinitEvent(17, _CPU_SCRTM_STAT, _SCRTM),
-    SinitEvent(17, _LCP_CONTROL_HASH, _LCP_CONTROL),
-    SinitEvent(17, _LCP_DETAILS_HASH, _ABSENT),
-    SinitEvent(17, _STM_HASH, _ABSENT),
+    SinitEvent(NO_PCR, TXT_PCR_MAPPING, bytes.fromhex("01000000")),
+    SinitEvent(17, BIOSAC_REG_DATA, _BIOS_ACM),
+    SinitEvent(17, CPU_SCRTM_STAT, _SCRTM),
+    SinitEvent(17, LCP_CONTROL_HASH, _LCP_CONTROL),
+    SinitEvent(17, LCP_DETAILS_HASH, _ABSENT),
+    SinitEvent(17, STM_HASH, _ABSENT),
     SinitEvent(17, TXT_OSSINITDATA_CAP_HASH, _CAPABILITIES),
     SinitEvent(17, TXT_MLE_HASH),
-    SinitEvent(17, _NV_INFO_HASH, _NV_INFO),
+    SinitEvent(17, NV_INFO_HASH, NV_INFO),
     SinitEvent(18, TXT_SINIT_PUBKEY_HASH, digests=_SINIT_KEY),
-    SinitEvent(18, _CPU_SCRTM_STAT, _SCRTM),
+    SinitEvent(18, CPU_SCRTM_STAT, _SCRTM),
     SinitEvent(18, TXT_OSSINITDATA_CAP_HASH, _CAPABILITIES),
-    SinitEvent(18, _LCP_CONTROL_HASH, _LCP_CONTROL),
-    SinitEvent(18, _LCP_AUTHORITIES_HASH, _ABSENT),
-    SinitEvent(18, _NV_INFO_HASH, _NV_INFO),
+    SinitEvent(18, LCP_CONTROL_HASH, _LCP_CONTROL),
+    SinitEvent(18, LCP_AUTHORITIES_HASH, _ABSENT),
+    SinitEvent(18, NV_INFO_HASH, NV_INFO),
 )
 
 # BIOS ACM identity (20 bytes), MsegValid, StmHash, LcpPolicyControl, LcpPolicyHash,
@@ -103,7 +98,7 @@ _COMBINED = bytes.fromhex(
 )
 
 _LEGACY_EVENTS = (
-    SinitEvent(_NO_PCR, TXT_PCR_MAPPING, bytes.fromhex("00000000")),
+    SinitEvent(NO_PCR, TXT_PCR_MAPPING, bytes.fromhex("00000000")),
     SinitEvent(17, TXT_COMBINED_HASH, _COMBINED),
     SinitEvent(18, TXT_MLE_HASH),
 )

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A plausible /boot of a Qubes OS laptop with TrenchBoot's Anti Evil Maid.
 
-Xen is Debian's with an MLE header patched in, skl.bin a stand-in: no archive ships
-either. The entries are those of etc/grub.d/19_linux_xen_trenchboot of TrenchBoot's
-qubes-antievilmaid (0.5 and, for the word `no-real-mode`, alike before).
+Xen is Debian's with an MLE header patched in, skl.bin and the SINIT modules are
+stand-ins: no archive ships what TrenchBoot needs. The entries are those of etc/grub.d/
+19_linux_xen_trenchboot of TrenchBoot's qubes-antievilmaid, for 0.5.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tpm_sim.boot_directory import (
     write_initramfs,
 )
 from tpm_sim.cache import Cache
-from tpm_sim.models import TrenchbootModel
+from tpm_sim.models import Processor, TrenchbootModel
 from tpm_sim.slr import make_skl
 from tpm_sim.xen_image import install_launchable
 
@@ -53,6 +53,13 @@ menuentry 'Qubes, with Xen hypervisor' --class xen $menuentry_id_option 'plain-x
 """
 
 
+def launch_files(model: TrenchbootModel) -> dict[str, bytes]:
+    """Return what GRUB launches with, by name: skl.bin, or the SINIT modules."""
+    if model.processor is Processor.AMD:
+        return {"skl.bin": make_skl(model.skl_header)}
+    return {name: acm.content for name, acm in model.sinit_files}
+
+
 def make_trenchboot_directory(
     root: Path,
     model: TrenchbootModel,
@@ -72,6 +79,7 @@ def make_trenchboot_directory(
     """
     cache = cache or Cache.default()
     boot = root / "boot"
+    files = launch_files(model)
     made = BootDirectory(
         root=root,
         grub_cfg=boot / "grub/grub.cfg",
@@ -80,13 +88,14 @@ def make_trenchboot_directory(
         kernel=boot / "vmlinuz",
         initramfs=boot / "initramfs.img",
         luks_header=root / "dev/disk/by-uuid" / LUKS_UUID,
-        launch_modules=(boot / "skl.bin",),
+        launch_modules=tuple(boot / name for name in files),
     )
     made.grub_cfg.parent.mkdir(parents=True, exist_ok=True)
     install_launchable(xen or cache.xen_old, made.xen)
     shutil.copyfile(kernel or cache.linux, made.kernel)
     write_initramfs(made.initramfs, initramfs)
-    made.launch_modules[0].write_bytes(make_skl(model.skl_header))
+    for path, content in zip(made.launch_modules, files.values(), strict=True):
+        path.write_bytes(content)
     modules = [f"slaunch_module\t/{each.name}" for each in made.launch_modules]
     made.grub_cfg.write_text(
         GRUB_HEADER

@@ -4,9 +4,9 @@
 Sources: TrenchBoot/secure-kernel-loader main.c (what SKL extends), Xen arch/x86/
 slaunch.c and tpm.c (what Xen extends, and in which order).
 
-Simulated, and said so: skl.bin and the MLE header in Xen are made up (slr.py,
-xen_image.py); where GRUB places things follows its rules, not its bookkeeping
-(memory.py).
+Simulated, and said so: skl.bin, the SINIT modules and the MLE header in Xen are made
+up (slr.py, acm.py, xen_image.py); SINIT's events are figures from a real machine; where
+GRUB places things follows its rules, not its bookkeeping (memory.py).
 """
 
 from __future__ import annotations
@@ -21,9 +21,22 @@ from tpm_sim.grub import LoadedEntry
 from tpm_sim.hashing import hash_bytes
 from tpm_sim.launch import Measured
 from tpm_sim.legacy_loading import LoadedXen, load_xen
-from tpm_sim.models import TrenchbootModel
+from tpm_sim.models import Processor, TrenchbootModel
+from tpm_sim.sinit import (
+    Sinit,
+    hash_data_of,
+    selected_module,
+    trenchboots_capabilities,
+)
 from tpm_sim.slaunch_log import console_of, leave_log, log_bytes, write_console
-from tpm_sim.slr import Skl, amd_info
+from tpm_sim.slr import (
+    HEAP_OS_MLE,
+    ProcessorState,
+    Skl,
+    amd_info,
+    intel_info,
+    os_mle_data,
+)
 
 SLAUNCH_MEASUREMENT = 0x502
 CODE_PCR = 17
@@ -49,14 +62,12 @@ class TrenchbootLaunch:
         """
         if not entry.is_launch:
             return None
-        skl = self._skl(entry)
-        if skl is None:
-            return None
         xen = load_xen(self.model, self.disk, entry)
         if xen is None:
             return None
-        records = (*self._skinit(skl, xen), *self._xen(entry, skl, xen))
-        return Measured.as_told(skl.measured, records, xen.log_address)
+        if self.model.processor is Processor.AMD:
+            return self._with_skinit(entry, xen)
+        return self._with_txt(entry, xen)
 
     def leave_log(self, entry: LoadedEntry, measured: Measured | None) -> bytes:
         """Leave the log and what Xen says on its console; return the log's bytes."""
@@ -74,26 +85,75 @@ class TrenchbootLaunch:
         leave_log(self.disk.root, self.model, measured.log_address, log)
         return log
 
-    def _skl(self, entry: LoadedEntry) -> Skl | None:
-        """Return the last of the entry's modules that GRUB takes for a skl.bin."""
+    # AMD
+
+    def _with_skinit(self, entry: LoadedEntry, xen: LoadedXen) -> Measured | None:
+        """Launch with the last of the entry's modules that GRUB takes for a skl.bin."""
         skls = [
             Skl.of(self.disk.content(module), self.model.skl_header)
             for module in entry.launch_modules
         ]
-        return next((skl for skl in reversed(skls) if skl), None)
+        skl = next((each for each in reversed(skls) if each), None)
+        if skl is None:
+            return None
+        about = []
+        if self.model.generation.has_xen_of_v0_5:
+            about = [self._event(DATA_PCR, amd_info(skl.slrt_size))]
+        records = (*self._skl(skl, xen), *self._xen(entry, xen, about))
+        return Measured.as_told(skl.measured, records, xen.log_address)
 
-    def _skinit(self, skl: Skl, xen: LoadedXen) -> Iterator[LogRecord]:
+    def _skl(self, skl: Skl, xen: LoadedXen) -> Iterator[LogRecord]:
         """Tell what the processor and then the Secure Kernel Loader measure."""
         yield self._event(CODE_PCR, skl.measured, b"SKINIT")
         entry_point = xen.entry_point.to_bytes(4, "little")
         yield self._event(CODE_PCR, entry_point, b"DLME entry offset")
         yield self._event(CODE_PCR, xen.measured, b"DLME")
 
-    def _xen(self, entry: LoadedEntry, skl: Skl, xen: LoadedXen) -> Iterator[LogRecord]:
-        """Tell what Xen measures, in its order."""
+    # Intel
+
+    def _with_txt(self, entry: LoadedEntry, xen: LoadedXen) -> Measured | None:
+        """Launch with the SINIT module that is for this machine."""
+        model = self.model
+        assert model.platform is not None
+        module = selected_module(
+            [self.disk.content(each) for each in entry.launch_modules],
+            model.firmware_sinit.content if model.firmware_sinit else None,
+            model.platform,
+        )
+        if module is None:
+            return None
+        sinit = Sinit(
+            model.sinit,
+            model.banks,
+            hash_data_of(module),
+            {bank: hash_bytes(xen.measured, bank) for bank in model.banks},
+            module,
+            trenchboots_capabilities(module.capabilities, mask_fix=model.has_mask_fix),
+        )
+        about = [
+            self._event(DATA_PCR, intel_info(ProcessorState(), model.generation)),
+            self._event(DATA_PCR, self._os_mle(xen), b"Measured TXT OS-MLE data"),
+        ]
+        records = (*sinit.records(), *self._xen(entry, xen, about))
+        return Measured.as_told(sinit.hash_data, records, xen.log_address)
+
+    def _os_mle(self, xen: LoadedXen) -> bytes:
+        return os_mle_data(
+            self.model.generation,
+            information=xen.information_address,
+            table=HEAP_OS_MLE + 0x80,
+            info=HEAP_OS_MLE + 0xC0,
+            wake=xen.wake_address,
+        )
+
+    # Both
+
+    def _xen(
+        self, entry: LoadedEntry, xen: LoadedXen, about: list[LogRecord]
+    ) -> Iterator[LogRecord]:
+        """Tell what Xen measures, in its order; `about` the platform it is told of."""
         yield self._event(DATA_PCR, xen.information)
-        if self.model.generation.has_xen_of_v0_5:
-            yield self._event(DATA_PCR, amd_info(skl.slrt_size))
+        yield from about
         images = [self.disk.image(module) for module in entry.modules]
         hashed = {bank: self.disk.hashed(images, bank) for bank in self.model.banks}
         for number in range(len(images)):
