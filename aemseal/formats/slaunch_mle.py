@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from aemseal.words.errors import FormatError
+from aemseal.words.wanted import View
 
 IMAGE_LIMIT = 64 << 20
 """How large Xen may be in memory (4.17 to 4.21: 4 to 16 MiB)."""
@@ -72,9 +73,17 @@ class MleRule(Enum):
     TrenchBoot's GRUB v0.2 and v0.3; Qubes OS's grub2 2.06 (patches 1100 to 1119)."""
 
 
+VIEWS = {
+    MleRule.V04: View.SLAUNCH_MLE_V04,
+    MleRule.ALIGNED: View.SLAUNCH_MLE_ALIGNED,
+    MleRule.REWRITTEN: View.SLAUNCH_MLE_REWRITTEN,
+}
+"""The view that asks for the MLE by each rule."""
+
+
 @dataclass(frozen=True, slots=True)
 class XenMle:
-    """Xen as loaded by multiboot2. Offsets and sizes are bytes, from its lowest address.
+    """Xen as multiboot2 loads it. Offsets and sizes are bytes, from its lowest address.
 
     `entry_point` is where it is entered after the launch; `mle_end` is the header's
     and not above the image's size.

@@ -18,6 +18,7 @@ from aemseal.formats.grub_loaders import (
     SLAUNCH_MODULE,
     TRENCHBOOT,
 )
+from aemseal.formats.slaunch_mle import VIEWS, MleRule
 from aemseal.words.errors import EvidenceError, GrubError
 from aemseal.words.wanted import View, Wanted
 
@@ -142,6 +143,33 @@ class BootEntry:
         """The LUKS headers, in the order in which the hook extends them."""
         return tuple(luks_wanted(uuid) for uuid in self.luks_uuids)
 
+    def slaunch_mle_wanted(self, rule: MleRule) -> Wanted:
+        """Xen's measured launch environment by one rule: of multiboot2's Xen alone."""
+        return Wanted(self.kernel.path, VIEWS[rule])
+
+    @property
+    def slaunch_entry_wanted(self) -> Wanted:
+        """The entry point of Xen, where GRUB launches it."""
+        return Wanted(self.kernel.path, View.SLAUNCH_ENTRY)
+
+    @property
+    def slaunch_modules_wanted(self) -> tuple[Wanted, ...]:
+        """Each file of slaunch_module, as a SINIT module and as a loader for SKINIT."""
+        views = (View.ACM, View.SKL)
+        return tuple(Wanted(path, v) for path in self.slaunch_modules for v in views)
+
+    @property
+    def launched_wanted(self) -> tuple[Wanted, ...]:
+        """All that is hashed of what is launched, and of what launches it."""
+        if self.launcher is Launcher.TBOOT:
+            return (self.mle_wanted,)
+        rules = () if self.loader is Loader.CHAINLOADER else tuple(MleRule)
+        return (
+            *map(self.slaunch_mle_wanted, rules),
+            self.slaunch_entry_wanted,
+            *self.slaunch_modules_wanted,
+        )
+
     def of_role(self, role: Role) -> BootModule | None:
         """Return the first file of this role, the kernel or a module; None for none."""
         files = (self.kernel, *self.modules)
@@ -155,9 +183,9 @@ def luks_wanted(uuid: str) -> Wanted:
 
 def wanted(entry: BootEntry) -> tuple[Wanted, ...]:
     """Return everything to be hashed before a boot of this entry can be predicted."""
-    launched = (entry.mle_wanted,) if entry.launcher is Launcher.TBOOT else ()
     modules = (module.wanted for module in entry.modules)
-    return tuple(dict.fromkeys((*launched, *modules, *entry.luks_wanted)))
+    everything = (*entry.launched_wanted, *modules, *entry.luks_wanted)
+    return tuple(dict.fromkeys(everything))
 
 
 def boot_entry_from(

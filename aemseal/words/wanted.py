@@ -37,6 +37,28 @@ class View(Enum):
     and none of these words: NOTE_SINIT_DATE tells the two apart.
     """
 
+    SLAUNCH_MLE_V04 = "slaunch-mle-v0.4.1"
+    """The measured launch environment inside Xen, by formats/slaunch_mle.py's rule V04.
+
+    With the two that follow, what GRUB has launched of a Xen for multiboot2.
+    """
+
+    SLAUNCH_MLE_ALIGNED = "slaunch-mle-v0.4.0"
+    """The same by the rule ALIGNED."""
+
+    SLAUNCH_MLE_REWRITTEN = "slaunch-mle-v0.3"
+    """The same by the rule REWRITTEN."""
+
+    SLAUNCH_ENTRY = "slaunch-entry"
+    """The entry point of Xen's MLE header, as 4 bytes; of xen.gz or xen.efi."""
+
+    SKL = "skl"
+    """What SKINIT hashes of a secure kernel loader (skl.bin).
+
+    A file that GRUB would not take for one has the facts of View.GRUB's bytes instead,
+    and no NOTE_SKL_SLRT_SIZE.
+    """
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -105,3 +127,9 @@ NOTE_SINIT_SECURITY_VERSION = "sinit_security_version"
 
 NOTE_SINIT_HEADER_VERSION = "sinit_header_version"
 """The version of a SINIT module's header: "0.0" or "3.0" where its layout is known."""
+
+NOTE_SLAUNCH_ENTRY = "slaunch_entry"
+"""The entry point of Xen's MLE header as it is hashed, 4 bytes in hex: "94676200"."""
+
+NOTE_SKL_SLRT_SIZE = "skl_slrt_size"
+"""Bytes that a secure kernel loader leaves for the SLRT, decimal: "6956"."""

@@ -16,6 +16,7 @@ from aemseal.formats.acm_info import SinitModule
 from aemseal.formats.grub_file import GrubReader
 from aemseal.formats.luks import LuksHeaderBackup
 from aemseal.formats.mle import MleImage
+from aemseal.formats.skl import SKL_LIMIT, SecureKernelLoader
 from aemseal.formats.versions import TbootVersion, XenVersion
 from aemseal.words.digest import Digest, Digests, HashAlgorithm
 from aemseal.words.errors import BootFileError, EvidenceError, FormatError
@@ -28,6 +29,7 @@ from aemseal.words.wanted import (
     NOTE_SINIT_KEY,
     NOTE_SINIT_PLATFORM,
     NOTE_SINIT_SECURITY_VERSION,
+    NOTE_SKL_SLRT_SIZE,
     NOTE_TBOOT_SKIPS,
     NOTE_TBOOT_VERSION,
     NOTE_XEN_VERSION,
@@ -35,6 +37,7 @@ from aemseal.words.wanted import (
     View,
     Wanted,
 )
+from aemseal.world.launched_xen import XEN_VIEWS, LaunchedXen
 from aemseal.world.rooted import shown, unreadable
 
 CHUNK = 1 << 20
@@ -46,7 +49,9 @@ PLAIN_LIMIT = 1 << 30
 """Bytes that a boot file may decompress to."""
 
 TBOOT_LIMIT = 64 << 20
-"""Bytes of a plain tboot image, kept whole until its MLE is found (1.10.5: 29 MiB)."""
+"""Bytes of a plain tboot image, kept whole until its MLE is found (1.10.5: 29 MiB).
+
+And of a Xen that GRUB launches (4.17: 3 MiB, as xen.efi 10 MiB with its symbols)."""
 
 SCAN_LIMIT = 64 << 20
 """How far into an ELF image a version string is looked for."""
@@ -115,13 +120,14 @@ class FileViews:
         self._banks = banks
         self._raw = _Bytes(banks) if View.RAW in views else None
         self._acm_banks = tuple(dict.fromkeys((*banks, HashAlgorithm.SHA256)))
-        plain_banks = banks if View.GRUB in views else ()
+        plain_banks = banks if views & {View.GRUB, View.SKL} else ()
         if View.ACM in views:
             plain_banks = self._acm_banks
-        plain = views & {View.GRUB, View.MLE, View.ACM}
-        self._grub = _Bytes(plain_banks) if plain else None
+        self._grub = _Bytes(plain_banks) if views - {View.RAW, View.LUKS} else None
         self._reader = GrubReader(self._path, PLAIN_LIMIT) if self._grub else None
-        self._tboot = bytearray() if View.MLE in views else None
+        self._launched = bytearray() if views & {View.MLE, *XEN_VIEWS} else None
+        self._is_tboot = View.MLE in views
+        self._is_xen = bool(views & XEN_VIEWS)
         self._luks = LuksHeaderBackup() if View.LUKS in views else None
         self._luks_bytes = _Hashes(banks)
         self._size = 0
@@ -154,18 +160,23 @@ class FileViews:
                 self._feed_plain(self._reader.finish())
             if self._luks is not None:
                 self._luks_bytes.feed(self._luks.finish())
-            mle = None if self._tboot is None else MleImage.parse(bytes(self._tboot))
-            return {each: self._facts(each, mle) for each in self._wanted}
+            whole = bytes(self._launched or b"")
+            mle = MleImage.parse(whole) if self._is_tboot else None
+            xen = LaunchedXen(whole) if self._is_xen else None
+            return {each: self._facts(each, mle, xen) for each in self._wanted}
 
     def _feed_plain(self, plain: bytes) -> None:
         assert self._grub is not None
         self._grub.feed(plain)
-        if self._tboot is not None:
-            self._tboot += plain
-            if len(self._tboot) > TBOOT_LIMIT:
-                raise self._too_large("as a tboot image, ", TBOOT_LIMIT)
+        if self._launched is not None:
+            self._launched += plain
+            if len(self._launched) > TBOOT_LIMIT:
+                what = "tboot" if self._is_tboot else "Xen"
+                raise self._too_large(f"as a {what} image, ", TBOOT_LIMIT)
 
-    def _facts(self, wanted: Wanted, mle: MleImage | None) -> FileFacts:
+    def _facts(
+        self, wanted: Wanted, mle: MleImage | None, xen: LaunchedXen | None
+    ) -> FileFacts:
         if wanted.view is View.LUKS:
             hashes = self._luks_bytes
             return FileFacts(wanted, hashes.size, hashes.digests())
@@ -173,6 +184,12 @@ class FileViews:
         assert seen is not None
         if wanted.view is View.ACM:
             return self._acm_facts(wanted, seen)
+        if wanted.view is View.SKL:
+            return self._skl_facts(wanted, seen)
+        if wanted.view in XEN_VIEWS:
+            assert xen is not None
+            measured = self._hashed(xen.measured_bytes(wanted.view))
+            return FileFacts(wanted, measured.size, measured.digests(), xen.notes())
         if wanted.view is not View.MLE:
             notes = seen.notes()
             if wanted.view is View.GRUB and self._reader is not None:
@@ -180,9 +197,8 @@ class FileViews:
             digests = seen.hashes.digests(self._banks)
             return FileFacts(wanted, seen.hashes.size, digests, notes)
         assert mle is not None
-        measured = _Hashes(self._banks)
         try:
-            measured.feed(mle.measured_bytes(wanted.cmdline))
+            measured = self._hashed(mle.measured_bytes(wanted.cmdline))
         except BootFileError as error:
             raise self._named_error(error) from None
         notes = {NOTE_MLE_CAPABILITIES: f"{mle.capabilities:#x}", **seen.tboot_notes()}
@@ -202,6 +218,22 @@ class FileViews:
         return FileFacts(
             wanted, measured.size, measured.digests(), _sinit_notes(module)
         )
+
+    def _skl_facts(self, wanted: Wanted, seen: _Bytes) -> FileFacts:
+        """Tell of a loader for SKINIT what is measured, of another file all of it."""
+        size = seen.hashes.size
+        try:
+            skl = SecureKernelLoader.parse(seen.head[: SKL_LIMIT + 1])
+        except FormatError:
+            return FileFacts(wanted, size, seen.hashes.digests(self._banks))
+        measured = self._hashed(skl.measured)
+        notes = {NOTE_SKL_SLRT_SIZE: str(skl.slrt_size)}
+        return FileFacts(wanted, measured.size, measured.digests(), notes)
+
+    def _hashed(self, data: bytes) -> _Hashes:
+        hashes = _Hashes(self._banks)
+        hashes.feed(data)
+        return hashes
 
     def _too_large(self, what: str, limit: int) -> BootFileError:
         return BootFileError(
