@@ -3,10 +3,9 @@
 
 At physical 0x60000, 32 KiB: a header and a buffer. Where the buffer filled up, tboot
 packed what was in it, up to ten times. The head tells the layout by `max_size`, which
-tboot sets from its own structure: since tboot 1.8 16-bit fields with packed parts
-(buffer at 61), before it 32-bit fields without (at 24). Sources: tboot
-include/tboot.h (tboot_log_t), common/memlog.c, utils/txt-stat.c; Linux
-arch/x86/kernel/tboot.c (tboot_log_read) for the older one.
+tboot sets from its own structure: 16-bit fields and packed parts since tboot 1.8, and
+before it 32-bit fields and none. Sources: tboot include/tboot.h (tboot_log_t),
+common/memlog.c, utils/txt-stat.c; txt-stat 1.10.5 was seen to print the same text.
 """
 
 from __future__ import annotations
@@ -19,9 +18,6 @@ MEMORY_LOG_ADDRESS = 0x60000
 MEMORY_LOG_SIZE = 0x8000
 """tboot include/config.h: TBOOT_SERIAL_LOG_ADDR, TBOOT_SERIAL_LOG_SIZE."""
 
-TEXT_LIMIT = 1 << 20
-"""Bytes of the whole text: ten packed parts of a full buffer are a third of it."""
-
 _UUID = bytes.fromhex("262519c0306bb44d4c84a3e953b88174")
 _PARTS = 10
 _HEAD = struct.Struct(f"<16sHH{_PARTS}H{_PARTS}HB")
@@ -29,7 +25,11 @@ _OLD_HEAD = struct.Struct("<16sII")
 _MAX_SIZE = MEMORY_LOG_SIZE - 62
 """Of the structure's 61 bytes, padded to its alignment of 2."""
 
-_OLD_MAX_SIZE = MEMORY_LOG_SIZE - 24
+_OLD_BUFFERS = {
+    MEMORY_LOG_SIZE - 24: 24,  # Linux arch/x86/kernel/tboot.c, LOG_BUF_OFF
+    MEMORY_LOG_SIZE - 28: 28,  # with a pointer to the buffer before it
+}
+"""Where the buffer begins, by the 32-bit `max_size`."""
 
 
 def memory_log_text(data: bytes) -> bytes:
@@ -48,8 +48,8 @@ def memory_log_text(data: bytes) -> bytes:
     head = _HEAD.unpack_from(data)
     if head[1] == _MAX_SIZE:
         text = _packed_text(data, head)
-    elif old_size == _OLD_MAX_SIZE:
-        text = _buffer(data, _OLD_HEAD.size, old_end, 0, old_end)
+    elif old_size in _OLD_BUFFERS:
+        text = _buffer(data, _OLD_BUFFERS[old_size], old_end, 0, old_end)
     else:
         raise LogError(
             f"tboot's log at {MEMORY_LOG_ADDRESS:#x} is laid out in a way that is not "
