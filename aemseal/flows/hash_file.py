@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from aemseal.formats import acm
 from aemseal.formats.mle import CMDLINE_LIMIT
-from aemseal.measure.tboot import module_hashes
+from aemseal.measure.tboot_files import module_hashes
 from aemseal.words.digest import Digests, HashAlgorithm
 from aemseal.words.errors import BootFileError, FormatError, UsageError
 from aemseal.words.wanted import View, Wanted

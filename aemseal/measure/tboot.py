@@ -2,10 +2,10 @@
 """tboot on Intel TXT: which event is of which file, and which file makes which event.
 
 SINIT extends its own events and the MLE (tboot itself, 0x404); tboot then extends
-0x501 records: its policy, then every module that GRUB loaded but SINIT modules and
-its LCP policy data, in order. Which PCRs: `tboot_tables.MAPS`.
-Source: tboot policy.c (set_policy, verify_all_modules, hash_module), integrity.c
-(extend_pcrs), loader.c (remove_txt_modules); the events' types: words/events.py.
+0x501 records: its policy, then module 0 and whatever its policy measures. Into which
+PCRs: `tboot_tables.MAPS` and `tboot_places.places`.
+Source: tboot policy.c (set_policy, verify_all_modules), integrity.c (extend_pcrs);
+the events' types: words/events.py.
 """
 
 from __future__ import annotations
@@ -13,32 +13,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aemseal.formats.acm import (
-    LCP_POLICY_DATA,
-    LCP_POLICY_DATA_V1,
-    LCP_SIGNATURE,
-    LCP_UUID,
-    SINIT_ACM,
-)
-from aemseal.measure.boot_entry import BootEntry, BootModule, Role
+from aemseal.formats.tboot_policy import LARGEST_MODULE, TbootPolicy
+from aemseal.measure.boot_entry import BootEntry, Role
 from aemseal.measure.claims import Calibrated, Measurement, Source, SourceKind
 from aemseal.measure.launch import (
     Facts,
     LoggedExtend,
     MeasuredFile,
     carried,
-    file_source,
     from_source,
 )
 from aemseal.measure.replay import VerifiedLog
+from aemseal.measure.tboot_files import (
+    MODULE_ROLES,
+    measured_files,
+    module_hash,
+    module_role,
+)
+from aemseal.measure.tboot_places import (
+    NV_INDEXES,
+    LoggedPolicy,
+    Place,
+    places,
+    recognise,
+)
 from aemseal.measure.tboot_tables import (
     MAPS,
     PcrMap,
     PolicyRow,
     parse_version,
-    policies_with,
 )
-from aemseal.words.digest import DYNAMIC_PCRS, Digest, Digests, HashAlgorithm
+from aemseal.words.digest import DYNAMIC_PCRS, NEVER_SEALED, Digest, HashAlgorithm
 from aemseal.words.errors import PredictionError
 from aemseal.words.events import (
     TBOOT_MEASUREMENT,
@@ -48,34 +53,29 @@ from aemseal.words.events import (
     TXT_SINIT_PUBKEY_HASH,
     Event,
 )
-from aemseal.words.wanted import (
-    NOTE_TBOOT_SKIPS,
-    NOTE_TBOOT_VERSION,
-    NOTE_XEN_VERSION,
-    FileFacts,
-)
 
 STACK = "tboot"
 
-_SINIT_TYPES = frozenset({TXT_HASH_START, TXT_COMBINED_HASH, TXT_SINIT_PUBKEY_HASH})
-_MODULE_ROLES = (Role.XEN, Role.KERNEL, Role.INITRAMFS)
-
-_POLICY_DATA_MARKS = (
-    (LCP_POLICY_DATA_V1, LCP_UUID),
-    (LCP_POLICY_DATA, LCP_SIGNATURE),
+WHERE_POLICIES_ARE = (
+    "a custom verified-launch policy is looked for in the TPM (NV index "
+    f"{' or '.join(f'{index:#x}' for index in NV_INDEXES)}), and in the file that "
+    "tboot_policy names in /etc/aemseal.yaml"
 )
-"""In tboot's order of looking, with the bytes it compares."""
+
+_SINIT_TYPES = frozenset({TXT_HASH_START, TXT_COMBINED_HASH, TXT_SINIT_PUBKEY_HASH})
 
 
 @dataclass(frozen=True, slots=True)
 class TbootLaunch:
     """A verified log read by tboot's rules: every extend of PCR 17 to 22 in order.
 
-    `before_tboot` is what SINIT extended, exactly one MLE among it.
+    `logged_policy` is the policy it was made by. `before_tboot` is what SINIT
+    extended, exactly one MLE among it.
     """
 
     pcr_map: PcrMap
     algorithm: HashAlgorithm
+    logged_policy: LoggedPolicy
     before_tboot: tuple[LoggedExtend, ...]
     policy: tuple[LoggedExtend, ...]
     modules: tuple[LoggedExtend, ...]
@@ -97,13 +97,15 @@ class TbootLaunch:
 
     @property
     def default_pcrs(self) -> frozenset[int]:
-        """Every PCR that tboot's own measurements go to on this map."""
-        return frozenset(self.pcr_map.pcrs)
+        """Every PCR that the MLE, the policy or a module goes to; no open one."""
+        entries = self.logged_policy.policy.entries
+        named = {each.pcr for each in entries if not each.is_nv and each.pcr}
+        return self.pcr_map.pcrs | (named & set(DYNAMIC_PCRS) - NEVER_SEALED)
 
     @property
     def module_roles(self) -> frozenset[Role]:
         """All modules, Xen among them, are hashed by one rule."""
-        return frozenset({*_MODULE_ROLES, Role.MODULE})
+        return frozenset({*MODULE_ROLES, Role.MODULE})
 
     @property
     def extends(self) -> tuple[LoggedExtend, ...]:
@@ -116,11 +118,15 @@ class TbootLaunch:
         return self.mle, *self.modules
 
     def files(self, entry: BootEntry, facts: Facts) -> tuple[MeasuredFile, ...]:
-        """Return what a boot entry makes tboot measure: the MLE, then each module.
+        """Return what a boot entry makes tboot extend: the MLE, then modules.
 
-        A file without facts has no digest; it is taken for one that tboot measures.
+        They are in the policy's order; module 0 may be there twice. A file without
+        facts has no digest; it is taken for one that tboot measures.
         """
-        return measured_files(entry, facts, self.algorithm)
+        mle, *modules = measured_files(entry, facts, self.algorithm)
+        policy = self.logged_policy.policy
+        made = launched_places(policy, self.pcr_map, len(modules))
+        return mle, *(modules[number] for number, _ in made)
 
     def digest_of(self, role: Role, source: Source) -> Digest:
         """Return a file's digest: the MLE's own, a module's with its command line."""
@@ -130,8 +136,11 @@ class TbootLaunch:
     def explain(
         self, extend: LoggedExtend, files: Sequence[Measurement]
     ) -> Measurement:
-        """Explain SINIT's own events as carried, the policy by the running version."""
-        if extend.role is not Role.POLICY:
+        """Explain SINIT's own events as carried, the policy by the running version.
+
+        A custom policy is carried too: the TPM or a file holds it, no boot file does.
+        """
+        if extend.role is not Role.POLICY or self.logged_policy.is_custom:
             return carried(extend, Calibrated.NOW)
         if not self.fitting_policies(files[0].source.version):
             return carried(extend, Calibrated.NO)
@@ -141,133 +150,68 @@ class TbootLaunch:
     def fitting_policies(self, version: str | None) -> tuple[PolicyRow, ...]:
         """Return the default policies that the logged one may be.
 
-        Those of the running tboot's version where that is known, else of any; none
-        means a custom one.
+        Those of the running tboot's version where that is known, else of any.
         """
-        rows = policies_with(self.policy[0].digest, self.pcr_map.name)
+        rows = self.logged_policy.rows
         running = parse_version(version)
         if running is None:
             return rows
         return tuple(row for row in rows if row.covers(running))
 
 
-def read_launch(verified: VerifiedLog) -> TbootLaunch:
-    """Give every extend of PCR 17 to 22 its role and find the PCR map.
+def read_launch(verified: VerifiedLog, policies: Sequence[bytes] = ()) -> TbootLaunch:
+    """Give every extend of PCR 17 to 22 its role, and find the PCR map and the policy.
 
-    PredictionError, naming the event, when the log is not of tboot's default policy:
-    another launcher's record, a PCR or an order that the policy does not give, or a
-    PCR of the launch that does not replay.
+    `policies` are candidates for a custom policy: evidence is only one whose digest is
+    the logged one. PredictionError, naming the event, when the log does not follow
+    from the policy: another launcher's record, a PCR or an order that the policy does
+    not give, or a PCR of the launch that does not replay.
     """
     _require_all_verified(verified)
-    logged = [
-        (event, digests[verified.algorithm])
-        for event, digests in verified.extends
-        if event.pcr in DYNAMIC_PCRS
-    ]
+    logged = _extends_of_launch(verified)
     first = _first_of_tboot(logged)
     sinit, own = logged[:first], logged[first:]
     before = tuple(LoggedExtend(*each, _sinit_role(each[0])) for each in sinit)
     pcr_map = _map_of(before)
-    policies = len(pcr_map.policy)
-    _require_pattern(pcr_map, own)
+    policy = recognise(pcr_map, *own[0], policies)
+    count = len(pcr_map.policy)
+    made = launched_places(policy.policy, pcr_map, LARGEST_MODULE + 1)
+    _require_policy(pcr_map, own[:count])
+    _require_places(pcr_map, made, policy.is_custom, own[count:])
+    _require_modules(count, own)
     return TbootLaunch(
         pcr_map=pcr_map,
         algorithm=verified.algorithm,
+        logged_policy=policy,
         before_tboot=before,
-        policy=tuple(LoggedExtend(*each, Role.POLICY) for each in own[:policies]),
+        policy=tuple(LoggedExtend(*each, Role.POLICY) for each in own[:count]),
         modules=tuple(
             LoggedExtend(*each, module_role(number))
-            for number, each in enumerate(own[policies:])
+            for (number, _), each in zip(made, own[count:], strict=False)
         ),
     )
 
 
-def module_role(number: int) -> Role:
-    """Return the role of the measured module with this number, from 0.
-
-    Positions, as Xen takes them: itself, dom0's kernel, its initramfs, any other.
-    """
-    return _MODULE_ROLES[number] if number < len(_MODULE_ROLES) else Role.MODULE
-
-
-def module_hash(cmdline: bytes, image: Digest) -> Digest:
-    """Return what tboot >= 1.9.4 extends for a module: H(H(cmdline) || H(image)).
-
-    `cmdline` is all that GRUB hands over, without NUL. Source: policy.c hash_module.
-    """
-    return image.algorithm.hash(cmdline).extended(image)
+def launched_places(
+    policy: TbootPolicy, pcr_map: PcrMap, modules: int
+) -> tuple[Place, ...]:
+    """Return the policy's places in PCR 17 to 22, the only ones a launch resets."""
+    made = places(policy, pcr_map, modules)
+    return tuple((number, pcr) for number, pcr in made if pcr in DYNAMIC_PCRS)
 
 
-def module_hashes(cmdline: bytes, image: Digests) -> dict[HashAlgorithm, Digest]:
-    """Return `module_hash` in every bank that the image's digest is given for."""
-    return {
-        algorithm: module_hash(cmdline, digest) for algorithm, digest in image.items()
-    }
-
-
-def measured_files(
-    entry: BootEntry, facts: Facts, algorithm: HashAlgorithm
-) -> tuple[MeasuredFile, ...]:
-    """Return what a boot entry makes tboot measure: the MLE, then each module.
-
-    A file without facts has no digest here; it is taken for one that tboot measures.
-    """
-    kernel = facts.get(entry.mle_wanted)
-    mle = MeasuredFile(
-        Role.MLE,
-        kernel.digests.get(algorithm) if kernel else None,
-        file_source(entry.kernel, entry.mle_wanted, kernel, NOTE_TBOOT_VERSION),
-    )
-    return mle, *(
-        _measured_module(module_role(number), module, facts, algorithm)
-        for number, module in enumerate(_left_by_tboot(entry.modules, facts))
-    )
-
-
-def _measured_module(
-    role: Role, module: BootModule, facts: Facts, algorithm: HashAlgorithm
-) -> MeasuredFile:
-    known = facts.get(module.wanted)
-    digests = module_hashes(module.cmdline, known.digests if known else {})
-    source = file_source(module, module.wanted, known, NOTE_XEN_VERSION)
-    return MeasuredFile(role, digests.get(algorithm), source)
-
-
-def _left_by_tboot(modules: Sequence[BootModule], facts: Facts) -> list[BootModule]:
-    """Return what is measured: without SINIT modules and one LCP policy data file.
-
-    The first module always is. Source: loader.c, remove_txt_modules.
-    """
-    left = [
-        module
-        for number, module in enumerate(modules)
-        if number == 0 or not _looks_like(SINIT_ACM, facts.get(module.wanted))
-    ]
-    found = _find_policy_data([facts.get(module.wanted) for module in left])
-    if found is not None:
-        del left[found]
-    return left
-
-
-def _find_policy_data(modules: Sequence[FileFacts | None]) -> int | None:
-    """Return the number of the module that tboot takes for its LCP policy data.
-
-    It looks from the last module to the second, for data of version 0 and 1 first,
-    and gives up at a module that is shorter than the mark it looks for. Source:
-    loader.c, find_lcp_module and find_module.
-    """
-    for kind, mark in _POLICY_DATA_MARKS:
-        for number in range(len(modules) - 1, 0, -1):
-            module = modules[number]
-            if module is not None and module.size < len(mark):
-                break
-            if _looks_like(kind, module):
-                return number
-    return None
-
-
-def _looks_like(kind: str, facts: FileFacts | None) -> bool:
-    return facts is not None and facts.notes.get(NOTE_TBOOT_SKIPS) == kind
+def _extends_of_launch(verified: VerifiedLog) -> list[tuple[Event, Digest]]:
+    """Return what was extended in the bank; caps of other banks are passed over."""
+    logged = []
+    for event, digests in verified.extends:
+        if verified.algorithm in digests:
+            logged.append((event, digests[verified.algorithm]))
+        elif verified.algorithm in event.digests:
+            raise PredictionError(
+                f"event {event.number} ({event.name}) tells PCR {event.pcr}'s value "
+                "after it and has no data: what was extended is not known"
+            )
+    return logged
 
 
 def _require_all_verified(verified: VerifiedLog) -> None:
@@ -316,25 +260,41 @@ def _map_of(before: tuple[LoggedExtend, ...]) -> PcrMap:
     )
 
 
-def _require_pattern(pcr_map: PcrMap, own: list[tuple[Event, Digest]]) -> None:
-    """Refuse any order or PCR but the default policy's, naming the first event."""
-    policies = len(pcr_map.policy)
-    for index, (event, digest) in enumerate(own):
-        if index < policies:
-            fits = event.pcr == pcr_map.policy[index] and digest == own[0][1]
-            what = "the policy"
-        else:
-            fits = event.pcr == pcr_map.module(index - policies)
-            what = f"module {index - policies}"
-        if not fits:
-            raise PredictionError(
-                f"event {event.number} puts {what} into PCR {event.pcr} with "
-                f"{digest.hex[:8]}..: not what tboot's default policy does on the "
-                f"{pcr_map.name} map",
-                "a custom verified-launch policy is not supported",
-            )
+def _require_policy(pcr_map: PcrMap, own: list[tuple[Event, Digest]]) -> None:
+    """Refuse a policy in another PCR than the map's, or two that differ."""
+    for pcr, (event, digest) in zip(pcr_map.policy, own, strict=False):
+        if event.pcr != pcr or digest != own[0][1]:
+            raise _unexpected(event, digest, "the policy", pcr_map, is_custom=False)
+
+
+def _require_places(
+    pcr_map: PcrMap,
+    made: tuple[Place, ...],
+    is_custom: bool,
+    modules: list[tuple[Event, Digest]],
+) -> None:
+    """Refuse any order or PCR but the policy's, naming the first event."""
+    for index, (event, digest) in enumerate(modules):
+        number, pcr = made[index] if index < len(made) else (None, None)
+        if event.pcr != pcr:
+            what = "one more measurement" if number is None else f"module {number}"
+            raise _unexpected(event, digest, what, pcr_map, is_custom=is_custom)
+
+
+def _require_modules(policies: int, own: list[tuple[Event, Digest]]) -> None:
     if len(own) <= policies:
         raise PredictionError(
             f"tboot's measurements end with event {own[-1][0].number}: no module of "
             "the running boot is in the log"
         )
+
+
+def _unexpected(
+    event: Event, digest: Digest, what: str, pcr_map: PcrMap, *, is_custom: bool
+) -> PredictionError:
+    which = "the verified-launch policy" if is_custom else "tboot's default policy"
+    return PredictionError(
+        f"event {event.number} puts {what} into PCR {event.pcr} with "
+        f"{digest.hex[:8]}..: not what {which} does on the {pcr_map.name} map",
+        None if is_custom else WHERE_POLICIES_ARE,
+    )

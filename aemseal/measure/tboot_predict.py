@@ -2,13 +2,14 @@
 """What the next launch by tboot measures.
 
 SINIT's events are repeated as they are; the MLE, tboot's policy and the modules are
-those of the next entry's files. Where an event depends on what has changed in a way
-that files do not tell, its PCR is refused.
-Rules: tboot policy.c and txt.c (OsSinitData.Capabilities).
+those of the next entry's files, the modules in the PCRs that the next policy gives.
+Where an event depends on what has changed in a way that files do not tell, its PCR is
+refused. Rules: tboot policy.c and txt.c (OsSinitData.Capabilities).
 """
 
 from __future__ import annotations
 
+from aemseal.formats.tboot_policy import TbootPolicy
 from aemseal.measure.boot_entry import BootEntry, Role
 from aemseal.measure.calibrate import Calibration
 from aemseal.measure.claims import (
@@ -26,14 +27,13 @@ from aemseal.measure.launch import (
     carried,
     require_digests,
 )
-from aemseal.measure.tboot import TbootLaunch
-from aemseal.measure.tboot_tables import (
-    FIRST_SUPPORTED,
-    MOST_MEASUREMENTS,
-    parse_version,
-    policy_digests,
-)
-from aemseal.words.digest import Digest
+from aemseal.measure.tboot import TbootLaunch, launched_places
+from aemseal.measure.tboot_files import measured_files
+from aemseal.measure.tboot_next_policy import NextPolicy, next_policy, running_tboot
+from aemseal.measure.tboot_places import places
+from aemseal.measure.tboot_tables import MOST_MEASUREMENTS
+from aemseal.measure.tboot_verdict import judge_modules
+from aemseal.words.digest import DYNAMIC_PCRS
 from aemseal.words.errors import PredictionError
 from aemseal.words.events import TXT_COMBINED_HASH, TXT_OSSINITDATA_CAP_HASH
 
@@ -44,28 +44,41 @@ def next_launch(
     launch: TbootLaunch, calibration: Calibration, entry: BootEntry, facts: Facts
 ) -> NextLaunch:
     """Predict a launch of this entry; raises as predict.predict does."""
-    mle, *modules = require_digests(launch.files(entry, facts), launch.algorithm)
-    _require_count(launch, entry, len(modules))
-    policy, refusals = _next_policy(launch, calibration, mle)
+    files = measured_files(entry, facts, launch.algorithm)
+    mle, *modules = require_digests(files, launch.algorithm)
+    found = next_policy(launch, calibration, mle)
+    policy = launch.logged_policy.policy if isinstance(found, str) else found.policy
+    _require_count(launch, policy, entry, len(modules))
+    verdict = judge_modules(launch, policy, mle[0].source, modules)
     measurements = [
         _of_file(each.pcr, mle, calibration)
         if each.role is Role.MLE
         else carried(each, Calibrated.NOW)
         for each in launch.before_tboot
     ]
-    measurements += policy
+    if not isinstance(found, str):
+        measurements += _policy_measurements(launch, found, mle[0].source)
     measurements += [
-        _of_file(launch.pcr_map.module(number), module, calibration)
-        for number, module in enumerate(modules)
+        _of_file(pcr, modules[number], calibration)
+        for number, pcr in launched_places(policy, launch.pcr_map, len(modules))
     ]
-    refusals += _refused_events(launch, calibration, mle)
-    return NextLaunch(tuple(measurements), tuple(refusals), tuple(modules))
+    refusals = [
+        *(_refused_policy(launch, found) if isinstance(found, str) else ()),
+        *verdict.refusals,
+        *_refused_events(launch, calibration, mle),
+    ]
+    return NextLaunch(
+        tuple(measurements), tuple(refusals), tuple(modules), verdict.cautions
+    )
 
 
-def _require_count(launch: TbootLaunch, entry: BootEntry, modules: int) -> None:
+def _require_count(
+    launch: TbootLaunch, policy: TbootPolicy, entry: BootEntry, modules: int
+) -> None:
     if not modules:
         raise PredictionError(f"the entry {entry.title!r} loads no module: no Xen")
-    count = len(launch.pcr_map.policy) + modules
+    made = places(policy, launch.pcr_map, modules)
+    count = len(launch.pcr_map.policy) + len(made)
     if count > MOST_MEASUREMENTS:
         raise PredictionError(
             f"the entry {entry.title!r} gives tboot {count} measurements to make, more "
@@ -80,86 +93,46 @@ def _of_file(pcr: int, measured: FileDigest, calibration: Calibration) -> Measur
     return Measurement(pcr, digests, file.role, file.source, rule)
 
 
-def _is_same_mle(launch: TbootLaunch, mle: FileDigest) -> bool:
-    return launch.mle.digest == mle[1]
+def _policy_measurements(
+    launch: TbootLaunch, following: NextPolicy, mle: Source
+) -> list[Measurement]:
+    """Return the policy's extends: a constant of tboot's version, or one carried over.
 
-
-def _running(calibration: Calibration) -> Source:
-    """Return what is known of the running tboot."""
-    mles = (each.source for each in calibration.measured if each.role is Role.MLE)
-    return next(mles)
-
-
-def _next_policy(
-    launch: TbootLaunch, calibration: Calibration, mle: FileDigest
-) -> tuple[list[Measurement], list[Refusal]]:
-    """Return the policy's measurements, or why they cannot be known."""
-    digest = _policy_digest(launch, _running(calibration).version, mle)
-    if isinstance(digest, str):
-        event = launch.policy[0].event.number
-        return [], [Refusal(pcr, digest, event) for pcr in launch.pcr_map.pcrs]
-    same = digest == launch.policy[0].digest
+    A custom policy is not tboot's: what the TPM or a file holds of it was found to be
+    what the event measured.
+    """
+    is_custom = launch.logged_policy.is_custom
     return [
         Measurement(
             pcr=each.pcr,
-            digests={launch.algorithm: digest},
+            digests={launch.algorithm: following.digest},
             role=Role.POLICY,
             source=Source(
-                SourceKind.CONSTANT,
-                event=each.event.number if same else None,
-                version=mle[0].source.version,
+                SourceKind.CARRIED if is_custom else SourceKind.CONSTANT,
+                event=each.event.number
+                if is_custom or following.digest == each.digest
+                else None,
+                version=None if is_custom else mle.version,
             ),
             calibrated=Calibrated.NOW,
         )
         for each in launch.policy
-    ], []
+    ]
 
 
-def _policy_digest(
-    launch: TbootLaunch, running: str | None, mle: FileDigest
-) -> Digest | str:
-    """Return what the next tboot extends for its policy, or the reason for not saying.
-
-    `running` is the running tboot's version. Modules go where the policy says, so
-    without it no PCR of tboot's is known.
-    """
-    source, logged = mle[0].source, launch.policy[0]
-    fitting = launch.fitting_policies(running)
-    version = parse_version(source.version)
-    if not fitting:
-        which = running or "its version is not known"
-        return (
-            f"event {logged.event.number}, a policy with {logged.digest.hex[:8]}.., is "
-            f"not the default one of the running tboot ({which}): custom "
-            "verified-launch policies are not supported"
-        )
-    if version is not None and version < FIRST_SUPPORTED:
-        return (
-            f"{source.path} is tboot {source.version}, which drops the first word of "
-            "every command line: not supported"
-        )
-    if _is_same_mle(launch, mle):
-        return logged.digest
-    if version is None:
-        return f"{source.path} has changed and does not tell its version"
-    kinds = {row.kind for row in fitting}
-    name, algorithm = launch.pcr_map.name, launch.algorithm
-    digests = policy_digests(kinds, name, algorithm, version)
-    if len(digests) != 1:
-        what = "more than one may be its" if digests else "none is known"
-        return (
-            f"the default policy of tboot {source.version} on the {name} map in the "
-            f"{algorithm} bank: {what}"
-        )
-    return digests[0]
+def _refused_policy(launch: TbootLaunch, reason: str) -> list[Refusal]:
+    """Refuse every PCR of tboot's: modules go where a policy says."""
+    event = launch.policy[0].event.number
+    pcrs = launch.default_pcrs | {each.pcr for each in launch.modules}
+    return [Refusal(pcr, reason, event) for pcr in sorted(pcrs & set(DYNAMIC_PCRS))]
 
 
 def _refused_events(
     launch: TbootLaunch, calibration: Calibration, mle: FileDigest
 ) -> list[Refusal]:
     """Refuse the PCRs of SINIT's events that will not be what they were."""
-    changed = not _is_same_mle(launch, mle)
-    running = _running(calibration)
+    changed = launch.mle.digest != mle[1]
+    running = running_tboot(calibration)
     refusals = []
     for each in launch.before_tboot:
         reason = _random(each)

@@ -27,7 +27,8 @@ from tboot_boots import (
 
 from aemseal.measure.boot_entry import Role
 from aemseal.measure.stack import identify
-from aemseal.measure.tboot import measured_files, module_hash, read_launch
+from aemseal.measure.tboot import read_launch
+from aemseal.measure.tboot_files import measured_files, module_hash
 from aemseal.measure.tboot_tables import (
     COMPOSITE,
     POLICIES,
@@ -36,8 +37,8 @@ from aemseal.measure.tboot_tables import (
     TPM12,
     PolicyRow,
     parse_version,
+    policies_of,
     policies_with,
-    policy_digests,
 )
 from aemseal.words.digest import Digest, PcrBank
 from aemseal.words.errors import PredictionError
@@ -80,8 +81,8 @@ def test_every_policy_constant_follows_from_the_policys_bytes(row: PolicyRow) ->
 
 
 def test_the_composite_machine_has_the_legacy_policy_with_sha256() -> None:
-    digests = policy_digests([COMPOSITE], "legacy", SHA256, (1, 10, 5))
-    assert [each.hex for each in digests] == [LEGACY.policy]
+    rows = policies_of([COMPOSITE], "legacy", SHA256, (1, 10, 5))
+    assert [each.digest.hex for each in rows] == [LEGACY.policy]
 
 
 @pytest.mark.parametrize(
@@ -91,15 +92,15 @@ def test_the_composite_machine_has_the_legacy_policy_with_sha256() -> None:
 def test_the_policy_changes_with_tboots_version(version: str, digest: str) -> None:
     parsed = parse_version(version)
     assert parsed is not None
-    digests = policy_digests([TPM2_OTHER], "da", SHA256, parsed)
-    assert [each.hex[:8] for each in digests] == [digest]
+    rows = policies_of([TPM2_OTHER], "da", SHA256, parsed)
+    assert [each.digest.hex[:8] for each in rows] == [digest]
 
 
 def test_a_digest_of_two_kinds_of_machine_leaves_two_policies_for_later() -> None:
     old = Digest.from_hex(SHA1, "fbb1b9eab0c92ac09c2814f538b5ad02afe0eeaf")
     kinds = {row.kind for row in policies_with(old, "da")}
     assert kinds == {TPM12, TPM2_SHA1}
-    assert len(policy_digests(kinds, "da", SHA1, (1, 10, 5))) == 2
+    assert len(policies_of(kinds, "da", SHA1, (1, 10, 5))) == 2
 
 
 @pytest.mark.parametrize("row", POLICIES, ids=lambda r: f"{r.since}-{r.kind}-{r.map}")
