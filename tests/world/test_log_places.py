@@ -14,7 +14,7 @@ from host_memory import TBOOT_LOG, heap_registers, memory_log, plant_memory
 from host_tree import plant
 
 from aemseal.words.errors import AemsealError, LogError
-from aemseal.world import log_places, physical_memory
+from aemseal.world import log_places
 from aemseal.world.log_places import (
     LOG_PLACES,
     TXT_HEAP_LIMIT,
@@ -136,7 +136,7 @@ class TestNoLog:
         def refuse(*_: object) -> bytes:
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
-        monkeypatch.setattr(physical_memory.os, "pread", refuse)
+        monkeypatch.setattr(os, "pread", refuse)
         error = told_by(with_heap(tmp_path, HEAP, 0x1000))
         for address in ("0xfed30300", "0x60000"):
             words = f"/dev/mem cannot be read at {address}: operation not permitted"
@@ -150,7 +150,7 @@ class TestNoLog:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
         places = with_heap(tmp_path, HEAP, 0x1000)
-        monkeypatch.setattr(physical_memory.os, "open", refuse)
+        monkeypatch.setattr(os, "open", refuse)
         error = told_by(places)
         assert error.message.count("/dev/mem cannot be read: permission denied") == 1
         assert error.hint == "run aemseal as root"

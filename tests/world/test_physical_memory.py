@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -74,7 +75,7 @@ class TestReading:
             asked.append((offset, size))
             return genuine(file, size, offset)
 
-        monkeypatch.setattr(physical_memory.os, "pread", pread)
+        monkeypatch.setattr(os, "pread", pread)
         memory.read(0x10FF0, PAGE_SIZE + 32)
         assert asked == [(0x10FF0, 16), (0x11000, PAGE_SIZE), (0x12000, 16)]
 
@@ -82,9 +83,7 @@ class TestReading:
         self, memory: PhysicalMemory, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         genuine = os.pread
-        monkeypatch.setattr(
-            physical_memory.os, "pread", lambda f, n, at: genuine(f, min(n, 7), at)
-        )
+        monkeypatch.setattr(os, "pread", lambda f, n, at: genuine(f, min(n, 7), at))
         assert memory.read(0x10000, 5000) == PATTERN[:5000]
 
 
@@ -118,7 +117,7 @@ class TestRefusals:
         def refuse(*_: object) -> int:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-        monkeypatch.setattr(physical_memory.os, "open", refuse)
+        monkeypatch.setattr(os, "open", refuse)
         with pytest.raises(LogError, match="cannot be read: permission den") as told:
             memory.read(0, 1)
         assert told.value.hint == "run aemseal as root"
@@ -127,7 +126,7 @@ class TestRefusals:
         self, memory: PhysicalMemory, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         pread = refusing(errno.EPERM, lambda offset: offset < 0x11000)
-        monkeypatch.setattr(physical_memory.os, "pread", pread)
+        monkeypatch.setattr(os, "pread", pread)
         assert memory.read(0x10000, PAGE_SIZE) == PATTERN[:PAGE_SIZE]
         words = "/dev/mem cannot be read at 0x11000: operation not permitted"
         with pytest.raises(LogError, match=words) as told:
@@ -137,7 +136,7 @@ class TestRefusals:
     def test_an_error_of_the_bus_is_no_question_of_permission(
         self, memory: PhysicalMemory, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(physical_memory.os, "pread", refusing(errno.EIO))
+        monkeypatch.setattr(os, "pread", refusing(errno.EIO))
         with pytest.raises(LogError, match=r"at 0xfed30300: input/output") as told:
             memory.read(HIGH, 8)
         assert told.value.hint is None
@@ -159,7 +158,7 @@ class TestMapping:
     def test_device_space_is_mapped(
         self, memory: PhysicalMemory, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(physical_memory.os, "pread", refusing(errno.EFAULT))
+        monkeypatch.setattr(os, "pread", refusing(errno.EFAULT))
         assert memory.read(HIGH, 8) == b"register"
         assert memory.read(0x10FF0, PAGE_SIZE) == PATTERN[0xFF0 : 0xFF0 + PAGE_SIZE]
 
@@ -180,7 +179,7 @@ class TestMapping:
         def refuse(*_: object, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr(physical_memory.os, "pread", refusing(errno.EFAULT))
-        monkeypatch.setattr(physical_memory.mmap, "mmap", refuse)
+        monkeypatch.setattr(os, "pread", refusing(errno.EFAULT))
+        monkeypatch.setattr(mmap, "mmap", refuse)
         with pytest.raises(LogError, match=f"at 0xfed30300: .*{words}"):
             memory.read(HIGH, 8)
