@@ -5,7 +5,7 @@
 # its VERSION is there. Layout:
 #   tboot/{boot/tboot.gz,usr/sbin/lcp2_mlehash,usr/sbin/tb_polgen}
 #   grub-emu/usr/bin/grub-emu
-#   xen-old/boot/xen-*.gz  xen-new/boot/xen-*.gz  linux/boot/vmlinuz-*
+#   xen-old/boot/xen-*.{gz,efi}  xen-new/boot/xen-*.{gz,efi}  linux/boot/vmlinuz-*
 # Where the archives offer one version of Xen only, there is no xen-new; linux-new
 # holds another kernel instead.
 set -eu
@@ -76,6 +76,16 @@ unpack() {
     mv "$cache/$folder.new" "$cache/$folder"
 }
 
+# An earlier set-up left xen.efi out.
+drop_without_efi() {
+    has_efi "$1" || rm -f "$cache/$1/VERSION"
+}
+
+has_efi() {
+    set -- "$cache/$1"/boot/xen-*.efi
+    [ -f "$1" ]
+}
+
 latest() { versions_of "$1" | tail -n 1; }
 
 unpack_xen_and_linux() {
@@ -84,10 +94,12 @@ unpack_xen_and_linux() {
     new=$(latest "$xen")
     kernels=$(kernel_packages)
     linux=$(echo "$kernels" | tail -n 1)
-    unpack xen-old "$xen" "$old" './boot/xen-*.gz'
+    drop_without_efi xen-old
+    drop_without_efi xen-new
+    unpack xen-old "$xen" "$old" './boot/xen-*'
     unpack linux "$linux" "$(latest "$linux")" './boot/vmlinuz-*'
     if [ "$old" != "$new" ]; then
-        unpack xen-new "$xen" "$new" './boot/xen-*.gz'
+        unpack xen-new "$xen" "$new" './boot/xen-*'
         return
     fi
     say "the archives offer one version of $xen only: taking a second kernel instead"
@@ -99,6 +111,8 @@ cache_is_complete() {
     for folder in tboot grub-emu xen-old linux; do
         [ -f "$cache/$folder/VERSION" ] || return 1
     done
+    has_efi xen-old || return 1
+    [ ! -f "$cache/xen-new/VERSION" ] || has_efi xen-new || return 1
     [ -f "$cache/xen-new/VERSION" ] || [ -f "$cache/linux-new/VERSION" ]
 }
 

@@ -82,6 +82,8 @@ class BootDirectory:
     """A machine's /boot: `root` is the machine's root, the names are below /boot.
 
     TrenchBoot's machines have no tboot, but `launch_modules`: skl.bin or SINIT files.
+    Where Xen is a UEFI program, `xen_config` is its configuration, and Xen, kernel and
+    initramfs are those on the EFI system partition.
     """
 
     root: Path
@@ -93,6 +95,7 @@ class BootDirectory:
     luks_header: Path
     luks_uuid: str = LUKS_UUID
     launch_modules: tuple[Path, ...] = ()
+    xen_config: Path | None = None
 
 
 def make_boot_directory(

@@ -65,6 +65,16 @@ class Cache:
         return self._one("xen-new", "boot/xen-*.gz")
 
     @property
+    def xen_old_efi(self) -> Path:
+        """Return the older version of Xen as a UEFI program."""
+        return self._one("xen-old", "boot/xen-*.efi")
+
+    @property
+    def xen_new_efi(self) -> Path:
+        """Return the newer version of Xen as a UEFI program."""
+        return self._one("xen-new", "boot/xen-*.efi")
+
+    @property
     def linux(self) -> Path:
         """Return the newest kernel."""
         return self._one("linux", "boot/vmlinuz-*")

@@ -113,11 +113,23 @@ class Generation(Enum):
     V0_4 = "v0.4"
     V0_4_1 = "v0.4.1"
     V0_5 = "v0.5"
+    V0_5_3 = "v0.5.3"
+    """Xen 4.21 in the place of 4.17."""
 
     @property
     def has_xen_of_v0_5(self) -> bool:
         """Whether Xen measures AMD's platform information, and the long Intel one."""
-        return self is Generation.V0_5
+        return self in (Generation.V0_5, Generation.V0_5_3)
+
+    @property
+    def has_exact_mle(self) -> bool:
+        """Whether GRUB measures what the MLE header names, and no more."""
+        return self not in (Generation.V0_3, Generation.V0_4)
+
+    @property
+    def has_image_name(self) -> bool:
+        """Whether a UEFI Xen's command line begins with its own name."""
+        return self is not Generation.V0_5_3
 
 
 class SklHeader(Enum):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tpm_sim.boot_directory import (
@@ -23,11 +24,13 @@ from tpm_sim.boot_directory import (
     write_initramfs,
 )
 from tpm_sim.cache import Cache
-from tpm_sim.models import Processor, TrenchbootModel
+from tpm_sim.disk import ESP
+from tpm_sim.efi_image import install_launchable_efi
+from tpm_sim.models import Firmware, Processor, TrenchbootModel
 from tpm_sim.slr import make_skl
 from tpm_sim.xen_image import install_launchable
 
-_LEGACY_ENTRY = """\
+_LEGACY_ENTRIES = """\
 menuentry 'AEM Qubes, with Xen hypervisor' --class xen $menuentry_id_option 'aem-xen' {{
 \techo\t'Enabling slaunch ...'
 \tslaunch
@@ -42,9 +45,6 @@ menuentry 'AEM Qubes, with Xen hypervisor' --class xen $menuentry_id_option 'aem
 \techo\t'Loading initial ramdisk ...'
 \tmodule2\t/{initramfs}
 {more}{launch_modules}}}
-"""
-
-_PLAIN_ENTRY = """\
 menuentry 'Qubes, with Xen hypervisor' --class xen $menuentry_id_option 'plain-xen' {{
 \tmultiboot2\t/{xen} placeholder {xen_args}
 \tmodule2\t/{kernel} placeholder {kernel_args}
@@ -52,12 +52,29 @@ menuentry 'Qubes, with Xen hypervisor' --class xen $menuentry_id_option 'plain-x
 }}
 """
 
+_EFI_ENTRIES = """\
+set esp_dev="$root"
+search --no-floppy --fs-uuid --set=root {boot_uuid}
+set root_dev="$root"
+menuentry 'AEM Qubes, with Xen hypervisor' --class xen $menuentry_id_option 'aem-xen' {{
+\techo\t'Enabling slaunch ...'
+\tslaunch
+\tset root="$esp_dev"
+\techo\t'Loading Xen ...'
+\tchainloader\t/EFI/qubes/{xen} {section}
+{more}{launch_modules}}}
+menuentry 'Qubes, with Xen hypervisor' --class xen $menuentry_id_option 'plain-xen' {{
+\tset root="$esp_dev"
+\tchainloader\t/EFI/qubes/{xen} {section}
+}}
+"""
 
-def launch_files(model: TrenchbootModel) -> dict[str, bytes]:
-    """Return what GRUB launches with, by name: skl.bin, or the SINIT modules."""
-    if model.processor is Processor.AMD:
-        return {"skl.bin": make_skl(model.skl_header)}
-    return {name: acm.content for name, acm in model.sinit_files}
+_XEN_CONFIG = """\
+    [{section}]
+    options=placeholder {xen_args} no-real-mode edd=off
+    kernel={kernel} placeholder {kernel_args}
+    ramdisk={initramfs}
+"""
 
 
 def make_trenchboot_directory(
@@ -74,13 +91,61 @@ def make_trenchboot_directory(
 ) -> BootDirectory:
     """Build root/boot for a model and a disk with a real LUKS2 header.
 
-    `xen` is any xen.gz, which gets its MLE header on the way; all else is as
-    `make_boot_directory` has it.
+    `xen` is any xen.gz, or xen.efi, which gets its MLE header on the way.
+    `more_modules` are lines of the entry, or of Xen's configuration ("ucode=..."). All
+    else is as `make_boot_directory` has it.
     """
     cache = cache or Cache.default()
+    is_efi = model.firmware is Firmware.UEFI
+    made = _efi_paths(root, model) if is_efi else _legacy_paths(root, model)
+    made.grub_cfg.parent.mkdir(parents=True, exist_ok=True)
+    made.kernel.parent.mkdir(parents=True, exist_ok=True)
+    if is_efi:
+        install_launchable_efi(xen or cache.xen_old_efi, made.xen)
+    else:
+        install_launchable(xen or cache.xen_old, made.xen)
+    shutil.copyfile(kernel or cache.linux, made.kernel)
+    write_initramfs(made.initramfs, initramfs)
+    for path, content in _launch_files(root, model).items():
+        path.write_bytes(content)
+    entries = _EFI_ENTRIES if is_efi else _LEGACY_ENTRIES
+    words = {
+        "boot_uuid": BOOT_UUID,
+        "xen": made.xen.name,
+        "xen_args": xen_args,
+        "kernel": made.kernel.name,
+        "kernel_args": kernel_args or default_kernel_args(),
+        "initramfs": made.initramfs.name,
+        "section": "vmlinuz",
+    }
+    text = GRUB_HEADER + entries.format(
+        **words,
+        more="" if is_efi else "".join(f"\t{line}\n" for line in more_modules),
+        launch_modules="".join(
+            f"\tslaunch_module\t{'($root_dev)' if is_efi else ''}/{each.name}\n"
+            for each in made.launch_modules
+        ),
+    )
+    made.grub_cfg.write_text(text, encoding="utf-8")
+    if made.xen_config:
+        more = "".join(f"    {line}\n" for line in more_modules)
+        made.xen_config.write_text(_XEN_CONFIG.format(**words) + more, encoding="utf-8")
+    if not made.luks_header.exists():
+        make_luks_header(made.luks_header, LUKS_UUID)
+    return made
+
+
+def _launch_files(root: Path, model: TrenchbootModel) -> dict[Path, bytes]:
+    """Return what GRUB launches with: skl.bin, or the SINIT modules."""
     boot = root / "boot"
-    files = launch_files(model)
-    made = BootDirectory(
+    if model.processor is Processor.AMD:
+        return {boot / "skl.bin": make_skl(model.skl_header)}
+    return {boot / name: acm.content for name, acm in model.sinit_files}
+
+
+def _legacy_paths(root: Path, model: TrenchbootModel) -> BootDirectory:
+    boot = root / "boot"
+    return BootDirectory(
         root=root,
         grub_cfg=boot / "grub/grub.cfg",
         tboot=boot / "tboot.gz",
@@ -88,29 +153,16 @@ def make_trenchboot_directory(
         kernel=boot / "vmlinuz",
         initramfs=boot / "initramfs.img",
         luks_header=root / "dev/disk/by-uuid" / LUKS_UUID,
-        launch_modules=tuple(boot / name for name in files),
+        launch_modules=tuple(_launch_files(root, model)),
     )
-    made.grub_cfg.parent.mkdir(parents=True, exist_ok=True)
-    install_launchable(xen or cache.xen_old, made.xen)
-    shutil.copyfile(kernel or cache.linux, made.kernel)
-    write_initramfs(made.initramfs, initramfs)
-    for path, content in zip(made.launch_modules, files.values(), strict=True):
-        path.write_bytes(content)
-    modules = [f"slaunch_module\t/{each.name}" for each in made.launch_modules]
-    made.grub_cfg.write_text(
-        GRUB_HEADER
-        + (_LEGACY_ENTRY + _PLAIN_ENTRY).format(
-            boot_uuid=BOOT_UUID,
-            xen=made.xen.name,
-            xen_args=xen_args,
-            kernel=made.kernel.name,
-            kernel_args=kernel_args or default_kernel_args(),
-            initramfs=made.initramfs.name,
-            more="".join(f"\t{line}\n" for line in more_modules),
-            launch_modules="".join(f"\t{line}\n" for line in modules),
-        ),
-        encoding="utf-8",
+
+
+def _efi_paths(root: Path, model: TrenchbootModel) -> BootDirectory:
+    folder = root / ESP / "EFI/qubes"
+    return replace(
+        _legacy_paths(root, model),
+        xen=folder / "xen-4.17.efi",
+        kernel=folder / "aem-vmlinuz",
+        initramfs=folder / "aem-initramfs.img",
+        xen_config=folder / "xen-4.17.cfg",
     )
-    if not made.luks_header.exists():
-        make_luks_header(made.luks_header, LUKS_UUID)
-    return made

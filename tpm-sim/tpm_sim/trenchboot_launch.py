@@ -16,12 +16,13 @@ from dataclasses import dataclass
 
 from aemseal.words.digest import Digests
 from tpm_sim.disk import Disk
+from tpm_sim.errors import SimulationError
 from tpm_sim.eventlog import LogRecord
 from tpm_sim.grub import LoadedEntry
-from tpm_sim.hashing import hash_bytes
+from tpm_sim.hashing import Image, hash_bytes
 from tpm_sim.launch import Measured
 from tpm_sim.legacy_loading import LoadedXen, load_xen
-from tpm_sim.models import Processor, TrenchbootModel
+from tpm_sim.models import Firmware, Processor, TrenchbootModel
 from tpm_sim.sinit import (
     Sinit,
     hash_data_of,
@@ -37,10 +38,13 @@ from tpm_sim.slr import (
     intel_info,
     os_mle_data,
 )
+from tpm_sim.uefi_loading import StartedXen, configuration, start_xen
 
 SLAUNCH_MEASUREMENT = 0x502
 CODE_PCR = 17
 DATA_PCR = 18
+
+AnyXen = LoadedXen | StartedXen
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,9 @@ class TrenchbootLaunch:
 
     def kernel_cmdline(self, entry: LoadedEntry) -> bytes:
         """Return what dom0's kernel gets."""
+        if entry.is_efi:
+            _, config = configuration(self.disk, entry)
+            return config.modules[0].words
         return entry.modules[0].cmdline if entry.modules else b""
 
     def measure(self, entry: LoadedEntry) -> Measured | None:
@@ -62,7 +69,7 @@ class TrenchbootLaunch:
         """
         if not entry.is_launch:
             return None
-        xen = load_xen(self.model, self.disk, entry)
+        xen = self._started(entry)
         if xen is None:
             return None
         if self.model.processor is Processor.AMD:
@@ -85,9 +92,16 @@ class TrenchbootLaunch:
         leave_log(self.disk.root, self.model, measured.log_address, log)
         return log
 
+    def _started(self, entry: LoadedEntry) -> AnyXen | None:
+        """Load what the entry boots; a machine boots in one of the two ways only."""
+        if entry.is_efi is not (self.model.firmware is Firmware.UEFI):
+            raise SimulationError("this machine's firmware does not boot this entry")
+        load = start_xen if entry.is_efi else load_xen
+        return load(self.model, self.disk, entry)
+
     # AMD
 
-    def _with_skinit(self, entry: LoadedEntry, xen: LoadedXen) -> Measured | None:
+    def _with_skinit(self, entry: LoadedEntry, xen: AnyXen) -> Measured | None:
         """Launch with the last of the entry's modules that GRUB takes for a skl.bin."""
         skls = [
             Skl.of(self.disk.content(module), self.model.skl_header)
@@ -102,7 +116,7 @@ class TrenchbootLaunch:
         records = (*self._skl(skl, xen), *self._xen(entry, xen, about))
         return Measured.as_told(skl.measured, records, xen.log_address)
 
-    def _skl(self, skl: Skl, xen: LoadedXen) -> Iterator[LogRecord]:
+    def _skl(self, skl: Skl, xen: AnyXen) -> Iterator[LogRecord]:
         """Tell what the processor and then the Secure Kernel Loader measure."""
         yield self._event(CODE_PCR, skl.measured, b"SKINIT")
         entry_point = xen.entry_point.to_bytes(4, "little")
@@ -111,7 +125,7 @@ class TrenchbootLaunch:
 
     # Intel
 
-    def _with_txt(self, entry: LoadedEntry, xen: LoadedXen) -> Measured | None:
+    def _with_txt(self, entry: LoadedEntry, xen: AnyXen) -> Measured | None:
         """Launch with the SINIT module that is for this machine."""
         model = self.model
         assert model.platform is not None
@@ -137,10 +151,11 @@ class TrenchbootLaunch:
         records = (*sinit.records(), *self._xen(entry, xen, about))
         return Measured.as_told(sinit.hash_data, records, xen.log_address)
 
-    def _os_mle(self, xen: LoadedXen) -> bytes:
+    def _os_mle(self, xen: AnyXen) -> bytes:
+        information = xen.information_address if isinstance(xen, LoadedXen) else 0
         return os_mle_data(
             self.model.generation,
-            information=xen.information_address,
+            information=information,
             table=HEAP_OS_MLE + 0x80,
             info=HEAP_OS_MLE + 0xC0,
             wake=xen.wake_address,
@@ -149,16 +164,34 @@ class TrenchbootLaunch:
     # Both
 
     def _xen(
-        self, entry: LoadedEntry, xen: LoadedXen, about: list[LogRecord]
+        self, entry: LoadedEntry, xen: AnyXen, about: list[LogRecord]
     ) -> Iterator[LogRecord]:
         """Tell what Xen measures, in its order; `about` the platform it is told of."""
+        if isinstance(xen, StartedXen):
+            yield from about
+            yield from self._started_by_firmware(xen)
+            return
         yield self._event(DATA_PCR, xen.information)
         yield from about
         images = [self.disk.image(module) for module in entry.modules]
-        hashed = {bank: self.disk.hashed(images, bank) for bank in self.model.banks}
-        for number in range(len(images)):
-            digests = {bank: found[number] for bank, found in hashed.items()}
+        for digests in self._hashed(images):
             yield self._record(CODE_PCR, digests, b"Measured MB2 module")
+
+    def _started_by_firmware(self, xen: StartedXen) -> Iterator[LogRecord]:
+        """Tell what a UEFI Xen measures of what it loaded: words, then raw files."""
+        yield self._event(DATA_PCR, xen.cmdline, b"Xen's command line")
+        images = [Image(module.path, decompress=False) for module in xen.modules]
+        for module, digests in zip(xen.modules, self._hashed(images), strict=True):
+            yield self._event(DATA_PCR, module.text, b"MB module string")
+            yield self._record(CODE_PCR, digests, b"MB module")
+
+    def _hashed(self, images: list[Image]) -> list[Digests]:
+        """Hash files in every bank."""
+        hashed = {bank: self.disk.hashed(images, bank) for bank in self.model.banks}
+        return [
+            {bank: found[number] for bank, found in hashed.items()}
+            for number in range(len(images))
+        ]
 
     def _event(self, pcr: int, content: bytes, text: bytes = b"") -> LogRecord:
         digests = {bank: hash_bytes(content, bank) for bank in self.model.banks}

@@ -169,4 +169,25 @@ _TXT_MACHINES = (
     replace(TRENCHBOOT_TXT, name="trenchboot-txt-file", log_place=LogPlace.FILE),
 )
 
-TRENCHBOOT_MACHINES = (*_SKINIT_MACHINES, *_TXT_MACHINES)
+TRENCHBOOT_SKINIT_UEFI = replace(
+    TRENCHBOOT_SKINIT, name="trenchboot-skinit-uefi", firmware=Firmware.UEFI
+)
+TRENCHBOOT_TXT_UEFI = replace(
+    TRENCHBOOT_TXT, name="trenchboot-txt-uefi", firmware=Firmware.UEFI
+)
+
+_UEFI_MACHINES = (
+    TRENCHBOOT_SKINIT_UEFI,
+    TRENCHBOOT_TXT_UEFI,
+    *(
+        replace(
+            model,
+            name=f"{model.name}-v0.5.3",
+            generation=Generation.V0_5_3,
+            reserving_line=ReservingLine.SQUARE,
+        )
+        for model in (TRENCHBOOT_SKINIT_UEFI, TRENCHBOOT_TXT_UEFI)
+    ),
+)
+
+TRENCHBOOT_MACHINES = (*_SKINIT_MACHINES, *_TXT_MACHINES, *_UEFI_MACHINES)

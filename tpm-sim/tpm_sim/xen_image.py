@@ -82,7 +82,7 @@ class XenImage:
         """
         at = self._header_offset
         start, end = _HEADER.unpack_from(self.content, at)[5:7]
-        if generation in (Generation.V0_4_1, Generation.V0_5):
+        if generation.has_exact_mle:
             return self.content[: end - start]
         image = bytearray(self.content)
         image += bytes(-len(image) % _ALIGNED)
@@ -115,6 +115,17 @@ def is_launchable(image: XenImage) -> bool:
     return any(image.content.startswith(MLE_UUID, at) for at in range(0, 4096, _STEP))
 
 
+def mle_header(entry_point: int, end: int) -> bytes:
+    """Return an MLE header as TrenchBoot's Xen has it, for an MLE that ends there."""
+    return _HEADER.pack(
+        MLE_UUID,
+        _HEADER.size,
+        _HEADER_VERSION,
+        entry_point,
+        *(0, 0, end, MLE_CAPABILITIES, 0, 0),
+    )
+
+
 def launchable(elf: bytes) -> bytes:
     """Return an ELF Xen with an MLE header; the same Xen always gives the same.
 
@@ -130,13 +141,7 @@ def launchable(elf: bytes) -> bytes:
     if image.content[at : at + _HEADER.size].strip(_PADDING):
         raise SimulationError("this Xen has no room for an MLE header")
     made = zlib.crc32(image.content) % (len(image.content) - 16)
-    header = _HEADER.pack(
-        MLE_UUID,
-        _HEADER.size,
-        _HEADER_VERSION,
-        made - made % 2,
-        *(0, 0, len(image.content), MLE_CAPABILITIES, 0, 0),
-    )
+    header = mle_header(made - made % 2, len(image.content))
     offset = _file_offset(elf, at)
     return elf[:offset] + header + elf[offset + len(header) :]
 
