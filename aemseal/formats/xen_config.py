@@ -289,7 +289,7 @@ def _name(name: bytes, offset: int) -> str:
     if _NAME.fullmatch(name) is None:
         shown = name.decode("ascii", "backslashreplace")
         raise FormatError(
-            f"{shown!r} is no plain name of a file beside xen.efi", offset
+            f"'{shown}' is no plain name of a file beside xen.efi", offset
         )
     return name.decode("ascii")
 

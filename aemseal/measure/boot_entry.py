@@ -168,6 +168,7 @@ class BootEntry:
             *map(self.slaunch_mle_wanted, rules),
             self.slaunch_entry_wanted,
             *self.slaunch_modules_wanted,
+            *(Wanted(path, View.RAW) for path in self.configs),
         )
 
     def of_role(self, role: Role) -> BootModule | None:
