@@ -70,8 +70,9 @@ class Replay:
     `banks` holds every PCR that the log extends, in every bank that the log names
     (but SM3 where this Python cannot compute it). `missing` says, by bank and PCR,
     which extended events carry no digest in that bank: none means that the bank is
-    complete. `extends` are the extended events in order, with the digests as they
-    were extended; a bank whose extended digest the log does not tell is absent.
+    complete. A cap (0x4ff) is missing in no bank: it is extended into those that it
+    closes. `extends` are the extended events in order, with the digests as they were
+    extended; a bank whose extended digest the log does not tell is absent.
     """
 
     banks: Mapping[HashAlgorithm, PcrBank]
@@ -144,7 +145,7 @@ def verify(log: EventLog, live: PcrBank, selection: PcrSelection) -> VerifiedLog
 
     - UnmeasuredError: PCR 17 is all FF or all 00;
     - BankError: the log lacks the bank, or one of the selected PCRs' events is not
-      in it (the message names the first);
+      in it, or closed it (the message names the first);
     - SelectionError: nothing extends a selected PCR, or none of 17 to 22 is selected;
     - ReplayError: a selected PCR's replay differs from the live value.
     """
@@ -193,21 +194,39 @@ def _require_bank(
             f"the event log has no {algorithm} bank", f"its banks are: {names}"
         )
     algorithm.new()
+    for event in log.events:
+        if event.pcr in selected and _is_closed(event, algorithm):
+            raise BankError(
+                f"event {event.number} ({event.name}) is a constant in the {algorithm} "
+                f"bank, which the launcher cannot hash for: PCR {event.pcr} of that "
+                "bank does not cover the launch",
+                _whole_banks(log, replayed, selected),
+            )
     absent = [n for pcr in selected for n in replayed.missing[algorithm].get(pcr, ())]
     if not absent:
         return
     event = log.events[min(absent)]
     who = "tboot" if event.untrusted_type == TBOOT_MEASUREMENT else "the launch"
-    whole = [
-        str(other)
-        for other in log.algorithms
-        if not any(replayed.missing[other].get(pcr) for pcr in selected)
-    ]
     raise BankError(
         f"{who} did not extend the {algorithm} bank with event {event.number} "
         f"({event.name}): PCR {event.pcr} of that bank does not cover the launch",
-        f"use {' or '.join(whole)}" if whole else "no bank covers all of these PCRs",
+        _whole_banks(log, replayed, selected),
     )
+
+
+def _whole_banks(log: EventLog, replayed: Replay, selected: list[int]) -> str:
+    """Say which banks hold every event of the selected PCRs."""
+    whole = [
+        str(bank)
+        for bank in log.algorithms
+        if not any(replayed.missing[bank].get(pcr) for pcr in selected)
+        and not any(_is_closed(e, bank) for e in log.events if e.pcr in selected)
+    ]
+    return f"use {' or '.join(whole)}" if whole else "no bank covers all of these PCRs"
+
+
+def _is_closed(event: Event, bank: HashAlgorithm) -> bool:
+    return bank in event.digests and event.digests[bank].is_one
 
 
 def _require_extended(
@@ -259,18 +278,19 @@ def _listed_twice(events: list[Event]) -> frozenset[int]:
     for event in events:
         if event.pcr not in DYNAMIC_PCRS:
             continue
-        if before is not None and _is_hash_start(event) and _same(event, before):
+        if before is not None and _is_hash_start(event) and _repeats(event, before):
             repeats.add(event.number)
         before = event
     return frozenset(repeats)
 
 
-def _same(one: Event, other: Event) -> bool:
+def _repeats(event: Event, before: Event) -> bool:
+    """Whether an event is the one before it again, in the banks that list it twice."""
     return (
-        one.untrusted_type == other.untrusted_type
-        and one.pcr == other.pcr
-        and dict(one.digests) == dict(other.digests)
-        and one.untrusted_data == other.untrusted_data
+        event.untrusted_type == before.untrusted_type
+        and event.pcr == before.pcr
+        and event.digests.items() <= before.digests.items()
+        and event.untrusted_data == before.untrusted_data
     )
 
 
@@ -355,7 +375,9 @@ def _missing(
         pcr: tuple(
             event.number
             for event in events
-            if event.pcr == pcr and algorithm not in event.digests
+            if event.pcr == pcr
+            and algorithm not in event.digests
+            and not event.caps_banks
         )
         for pcr in sorted({event.pcr for event in events})
     }

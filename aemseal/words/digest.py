@@ -118,6 +118,15 @@ class Digest:
         """All 00 or all FF: a value that measures nothing."""
         return self.value in (bytes(len(self.value)), b"\xff" * len(self.value))
 
+    @property
+    def is_one(self) -> bool:
+        """01 00..: what is extended into a bank whose hash a launcher cannot compute.
+
+        It says nothing of what was launched. Source: SINIT (OneDigest, Intel TXT
+        Software Development Guide), TrenchBoot's Xen tpm.c.
+        """
+        return self.value == b"\x01" + bytes(len(self.value) - 1)
+
 
 Digests = Mapping[HashAlgorithm, Digest]
 """One measurement's digests, a bank each."""

@@ -21,6 +21,7 @@ TXT_COMBINED_HASH = 0x403
 TXT_MLE_HASH = 0x404
 TXT_OSSINITDATA_CAP_HASH = 0x40F
 TXT_SINIT_PUBKEY_HASH = 0x410
+TXT_CAP_VALUE = 0x4FF
 TBOOT_MEASUREMENT = 0x501
 SLAUNCH_START = 0x503
 SLAUNCH_END = 0x504
@@ -130,6 +131,16 @@ class Event:
     def name(self) -> str:
         """The type's name, without a promise: "HASH_START", or "0x999"."""
         return _NAMES.get(self.untrusted_type, self.type_hex)
+
+    @property
+    def caps_banks(self) -> bool:
+        """Whether SINIT closed banks with it: those it is in, and no other.
+
+        Source: Intel TXT Software Development Guide appendix G (CAP_VALUE).
+        """
+        return self.untrusted_type == TXT_CAP_VALUE and all(
+            digest.is_one for digest in self.digests.values()
+        )
 
     @property
     def is_extended(self) -> bool:
