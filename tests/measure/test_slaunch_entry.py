@@ -206,6 +206,41 @@ class TestByXenEfi:
             boot_entry_from(found, lambda path: path)
 
 
+ANTI_EVIL_MAID = """\
+set root=hd0,gpt1
+set esp_dev="$root"
+search --no-floppy --fs-uuid --set=root 3f2a-1
+set root_dev="$root"
+if [ -d /aem/ ]; then
+    menuentry 'AEM Qubes' {
+        slaunch
+        set root="$esp_dev"
+        chainloader /EFI/qubes/xen-4.17.5.efi vmlinuz-6.6
+        slaunch_module ($root_dev)/skl.bin
+    }
+    submenu 'Advanced' {
+        menuentry 'AEM Qubes, with Linux 6.6' {
+            slaunch
+            set root="$esp_dev"
+            chainloader /EFI/qubes/xen-4.17.5.efi vmlinuz-6.6
+            slaunch_module ($root_dev)/skl.bin
+        }
+    }
+fi
+"""
+"""What 19_linux_xen_trenchboot of Anti Evil Maid 4.2.1 writes, without its echoes."""
+
+
+def test_anti_evil_maids_entries_are_read_in_the_menu_and_in_a_submenu() -> None:
+    menu = evaluate(ANTI_EVIL_MAID.encode(), None, NoWorld())
+    first, advanced = (
+        boot_entry_from(each, lambda path: f"/boot{path}", FILES.get)
+        for each in menu.entries
+    )
+    assert advanced == replace(first, title="Advanced>AEM Qubes, with Linux 6.6")
+    assert first == replace(uefi(), title="AEM Qubes")
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("lines", "message"),
