@@ -131,5 +131,8 @@ NOTE_SINIT_HEADER_VERSION = "sinit_header_version"
 NOTE_SLAUNCH_ENTRY = "slaunch_entry"
 """The entry point of Xen's MLE header as it is hashed, 4 bytes in hex: "94676200"."""
 
+NOTE_XEN_BUILD_ID = "xen_build_id"
+"""The build id of a Xen that GRUB launches, as the running one tells it: hex."""
+
 NOTE_SKL_SLRT_SIZE = "skl_slrt_size"
 """Bytes that a secure kernel loader leaves for the SLRT, decimal: "6956"."""

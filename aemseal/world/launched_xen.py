@@ -3,9 +3,15 @@
 
 from __future__ import annotations
 
+from aemseal.formats.build_id import build_id
 from aemseal.formats.slaunch_mle import VIEWS, XenMle, entry_bytes
 from aemseal.formats.versions import XenVersion
-from aemseal.words.wanted import NOTE_SLAUNCH_ENTRY, NOTE_XEN_VERSION, View
+from aemseal.words.wanted import (
+    NOTE_SLAUNCH_ENTRY,
+    NOTE_XEN_BUILD_ID,
+    NOTE_XEN_VERSION,
+    View,
+)
 
 RULES = {view: rule for rule, view in VIEWS.items()}
 XEN_VIEWS = frozenset({*RULES, View.SLAUNCH_ENTRY})
@@ -25,6 +31,7 @@ class LaunchedXen:
         version = XenVersion()
         version.feed(image)
         self._version = version.finish()
+        self._build_id = build_id(image)
 
     def measured_bytes(self, view: View) -> bytes:
         """Return what is hashed in one of XEN_VIEWS."""
@@ -36,5 +43,6 @@ class LaunchedXen:
 
     def notes(self) -> dict[str, str]:
         """Return the words that go with every view."""
-        version = {NOTE_XEN_VERSION: self._version} if self._version else {}
-        return {NOTE_SLAUNCH_ENTRY: self._entry.hex(), **version}
+        told = {NOTE_XEN_VERSION: self._version, NOTE_XEN_BUILD_ID: self._build_id}
+        known = {name: value for name, value in told.items() if value is not None}
+        return {NOTE_SLAUNCH_ENTRY: self._entry.hex(), **known}
