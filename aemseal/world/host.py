@@ -8,13 +8,14 @@ folder, world/recording.py) works in its place, without a TPM and without /boot.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from aemseal.formats.file_list import FileList
 from aemseal.formats.hook_files import RECORD_LIMIT
 from aemseal.words.digest import HashAlgorithm, PcrBank
 from aemseal.words.errors import (
@@ -23,13 +24,14 @@ from aemseal.words.errors import (
     TpmError,
 )
 from aemseal.words.wanted import FileFacts, Wanted
-from aemseal.world import views
+from aemseal.world import unpack, views
 from aemseal.world.config import Config
 from aemseal.world.kernel_tpm import is_tpm12, tpm12_pcrs
 from aemseal.world.log_places import LogPlaces
 from aemseal.world.programs import read_program
 from aemseal.world.rooted import Rooted, shown
 from aemseal.world.store import STATE_FOLDER
+from aemseal.world.xen_console import find_cmdline
 
 GRUB_CONFIG_LIMIT = 16 << 20
 GRUB_ENV_LIMIT = 65536
@@ -48,7 +50,7 @@ EFI_FOLDER = "/sys/firmware/efi"
 """There only when UEFI started the kernel (Linux Documentation/ABI, also in dom0)."""
 
 HOOK_RECORD = "/run/aemseal/record"
-SAVED_FILES = ("state.json", "baseline.json")
+SAVED_FILES = ("state.json", "baseline.json", "initramfs.json")
 """The files of the state folder that hold no secret; the others are never read."""
 
 _IS_IT_ON = "is it switched on in the firmware?"
@@ -96,6 +98,12 @@ class Host(Protocol):
         or cannot be read.
         """
 
+    def xen_cmdline(self) -> bytes | None:
+        """Return the command line of the running Xen, as it prints it at its start.
+
+        None where its console does not tell.
+        """
+
     def grub_config(self) -> tuple[str, bytes]:
         """Return where grub.cfg was found, and its bytes.
 
@@ -133,6 +141,13 @@ class Host(Protocol):
 
         BootFileError, naming the path, when a file is missing or cannot be read, or
         is not what its view takes it for.
+        """
+
+    def list_initramfs(self, wanted: Wanted) -> FileList:
+        """Return the files inside an initramfs, with its digests from the same pass.
+
+        `wanted` is of View.RAW or View.GRUB. BootFileError, naming the path, when it
+        cannot be read, or its files cannot be listed.
         """
 
     def hook_record(self) -> bytes | None:
@@ -180,9 +195,12 @@ class LiveHost:
 
     def event_logs(self) -> Iterator[tuple[str, bytes]]:
         """Look at the place that the configuration names, else at all of LogPlaces."""
-        is_this_machine = self.root.resolve() == Path("/")
-        run = read_program if is_this_machine else None
-        return LogPlaces(self._files, run, self.config.event_log).logs()
+        return LogPlaces(self._files, self._run, self.config.event_log).logs()
+
+    @property
+    def _run(self) -> Callable[[Sequence[str]], bytes] | None:
+        """Run programs on this machine, and none below another root."""
+        return read_program if self.root.resolve() == Path("/") else None
 
     def pcrs(self, algorithm: HashAlgorithm) -> PcrBank:
         """Ask the TPM 2.0; where there is none, take a TPM 1.2's from the kernel."""
@@ -207,6 +225,10 @@ class LiveHost:
     def small_file(self, path: str) -> bytes | None:
         """Read a file below the root."""
         return self._files.read(path, SMALL_LIMIT, BootFileError)
+
+    def xen_cmdline(self) -> bytes | None:
+        """Ask `xl dmesg`, else the console's file."""
+        return find_cmdline(self._files, self._run)
 
     def grub_config(self) -> tuple[str, bytes]:
         """Read the grub.cfg the configuration names, else GRUB_CONFIG_PLACES.
@@ -262,6 +284,10 @@ class LiveHost:
     ) -> Looked:
         """Stream each path once, in the order in which the paths first appear."""
         return views.look(self._open, wanted, algorithms)
+
+    def list_initramfs(self, wanted: Wanted) -> FileList:
+        """Stream the image once, with zstd and lz4 where it takes them."""
+        return unpack.list_initramfs(self._open, wanted)
 
     def _open(self, path: str) -> BinaryIO:
         file = self._files.open(path, BootFileError)

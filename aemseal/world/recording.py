@@ -15,10 +15,11 @@ from functools import cache
 from pathlib import Path
 
 from aemseal import __version__
+from aemseal.formats.file_list import FileList, dump_lists, load_list
 from aemseal.formats.grub_env import SIGNATURE
 from aemseal.words.digest import HashAlgorithm, PcrBank
 from aemseal.words.errors import AemsealError, EvidenceError, UsageError
-from aemseal.words.wanted import FileFacts, Wanted
+from aemseal.words.wanted import FileFacts, View, Wanted
 from aemseal.world.host import Host, Looked, require_saved
 from aemseal.world.recording_format import (
     LOG,
@@ -110,6 +111,10 @@ class _Answers(ABC):
         """See Host."""
         return self._bytes("small_file", path)
 
+    def xen_cmdline(self) -> bytes | None:
+        """See Host."""
+        return self._bytes("xen_cmdline")
+
     def grub_config(self) -> tuple[str, bytes]:
         """See Host."""
         return self._found("grub_config")
@@ -159,6 +164,11 @@ class _Answers(ABC):
                 raise self.recording.refused[wanted, bank].error()
         assert facts is not None
         return replace(facts, digests={bank: digests[bank] for bank in banks})
+
+    def list_initramfs(self, wanted: Wanted) -> FileList:
+        """See Host."""
+        data = self._bytes("list_initramfs", wanted.path, wanted.view.value)
+        return load_list(f"the recorded list of {shown(wanted.path)}", data or b"")
 
     def hook_record(self) -> bytes | None:
         """See Host."""
@@ -226,6 +236,7 @@ class RecordingHost(_Answers):
             LOGS[0]: lambda: tuple(Found(*each) for each in host.event_logs()),
             "nv_read": lambda index: host.nv_read(int(index, 16)),
             "small_file": host.small_file,
+            "xen_cmdline": host.xen_cmdline,
             PCRS: lambda label: host.pcrs(HashAlgorithm.named(label)),
             "grub_config": lambda: Found(*host.grub_config()),
             "grub_env": host.grub_env,
@@ -233,6 +244,9 @@ class RecordingHost(_Answers):
             "grub_read": host.grub_read,
             "is_efi": host.is_efi,
             "resolve": host.resolve,
+            "list_initramfs": lambda path, view: dump_lists(
+                [host.list_initramfs(Wanted(path, View(view)))]
+            ),
             "hook_record": host.hook_record,
             "saved": host.saved,
         }
@@ -383,7 +397,7 @@ def _parts(question: Question, answer: Answer) -> list[tuple[str, bytes]]:
 
 
 def _suspects(question: Question, data: bytes) -> list[str]:
-    if question[0].startswith("grub") or question[0] == "small_file":
+    if question[0].startswith("grub") or question[0] in ("small_file", "xen_cmdline"):
         return [f" line {line}: {name}" for line, name in suspects(data)]
     # Our own state has no lines to speak of, and its command lines are hex digits.
     plain = [bytes.fromhex(each.decode("ascii")) for each in _HEX.findall(data)]

@@ -49,6 +49,7 @@ FIXED_FILES: Mapping[Question, str] = {
     ("hook_record",): "hook-record",
     ("saved", "state.json"): "state.json",
     ("saved", "baseline.json"): "baseline.json",
+    ("saved", "initramfs.json"): "initramfs.json",
 }
 """Which file holds the answer; for other questions see `_file_name`."""
 
@@ -182,6 +183,8 @@ def _file_name(question: Question, number: int) -> str:
         return FIXED_FILES[question]
     if name == "nv_read":
         return f"nv-{arguments[0].removeprefix('0x')}.bin"
+    if name == "list_initramfs":
+        return f"initramfs-{number}.json"
     return f"sourced-{number}.cfg" if name == "grub_read" else f"file-{number}.txt"
 
 
@@ -302,12 +305,14 @@ _READERS: Mapping[str, tuple[int, Callable[[Fields, Read], Answer]]] = {
     LOGS[0]: (0, _logs),
     "nv_read": (1, _bytes),
     "small_file": (1, _bytes),
+    "xen_cmdline": (0, _bytes),
     "grub_config": (0, _found),
     "grub_env": (0, _bytes),
     "grub_exists": (1, _flag),
     "grub_read": (1, _sourced),
     "is_efi": (0, _flag),
     "resolve": (1, _path),
+    "list_initramfs": (2, _bytes),
     "hook_record": (0, _bytes),
     "saved": (1, _bytes),
 }

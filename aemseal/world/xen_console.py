@@ -34,6 +34,11 @@ Run = Callable[[Sequence[str]], bytes]
 _BOOT = re.compile(rb"^(?:\(XEN\)|\[[^\]\n]{0,40}\]| )*Xen version \d", re.MULTILINE)
 """With or without the time that Xen and xenconsoled put before a line."""
 
+_CMDLINE = re.compile(
+    rb"^(?:\(XEN\)|\[[^\]\n]{0,40}\]| )*Command line: ?([^\n]{0,4096})\n", re.MULTILINE
+)
+"""Source: Xen arch/x86/setup.c (__start_xen)."""
+
 _RANGE = re.compile(
     rb"reserving event log "
     rb"(?:\((?P<from>0x[0-9a-f]{1,16}) - (?P<to>0x[0-9a-f]{1,16})\)"
@@ -58,6 +63,40 @@ def reserved_range(console: bytes) -> tuple[int, int] | None:
     if not 0 < end - start <= XEN_LOG_LIMIT or not 0 < start < end <= ADDRESS_LIMIT:
         raise LogError(f"Xen reserved no sound range for it: {start:#x} to {end:#x}")
     return start, end - start
+
+
+def boot_cmdline(console: bytes) -> bytes | None:
+    """Return the command line that the last boot on a console was given.
+
+    None where the line is not there, or is cut off. A console shows what it cannot
+    print otherwise: a line with such bytes tells nothing.
+    """
+    boots = list(_BOOT.finditer(console))
+    if not boots:
+        return None
+    found = _CMDLINE.search(console, boots[-1].start())
+    if found is None or not all(0x20 <= byte < 0x7F for byte in found[1]):
+        return None
+    return found[1]
+
+
+def find_cmdline(files: Rooted, run: Run | None) -> bytes | None:
+    """Return the running Xen's command line as it prints it, None where it does not.
+
+    The hypervisor's own buffer is asked first; the console's file is only for where
+    that buffer went round.
+    """
+    if run is not None:
+        try:
+            found = boot_cmdline(run(CONSOLE_PROGRAM)[-CONSOLE_LIMIT:])
+        except AemsealError:
+            found = None
+        if found is not None:
+            return found
+    try:
+        return boot_cmdline(_console_file(files))
+    except (AbsentError, LogError):
+        return None
 
 
 def find_reserved(files: Rooted, run: Run | None) -> tuple[int, int]:
