@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from aemseal.flows.evidence import read_log
-from aemseal.formats.grub_config import GrubMenu, evaluate
+from aemseal.formats.grub_config import GrubEntry, GrubMenu, evaluate
 from aemseal.measure.baseline import Baseline
-from aemseal.measure.boot_entry import BootEntry, boot_entry_from, wanted
+from aemseal.measure.boot_entry import BootEntry, Role, boot_entry_from, wanted
 from aemseal.words.digest import HashAlgorithm
 from aemseal.words.errors import AemsealError, BootFileError, GrubError
 from aemseal.words.wanted import FileFacts, Wanted
@@ -42,11 +43,20 @@ def measured_entries(
     entries = []
     for found in menu.measured_entries():
         try:
-            entries.append(boot_entry_from(found, host.resolve))
+            entries.append(boot_entry(host, found))
         except AemsealError:
             continue
     title = baseline.title if baseline else None
     return sorted(entries, key=lambda entry: entry.title != title)
+
+
+def boot_entry(host: Host, found: GrubEntry) -> BootEntry:
+    """Read a menu entry as a measured boot; GrubError as boot_entry_from raises it."""
+
+    def read(grub_path: str) -> bytes | None:
+        return host.small_file(host.resolve(grub_path))
+
+    return boot_entry_from(found, host.resolve, read)
 
 
 def look_where_possible(
@@ -78,6 +88,10 @@ def touch_everything(host: Host) -> None:
     menu = read_menu(host)
     for entry in measured_entries(host, menu, None):
         look_where_possible(host, wanted(entry), banks)
+        initramfs = entry.of_role(Role.INITRAMFS)
+        if initramfs is not None:
+            with suppress(AemsealError):
+                host.list_initramfs(initramfs.wanted)
     menu.next_entry()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from aemseal.flows.boot_menu import (
+    boot_entry,
     look_where_possible,
     measured_entries,
     read_menu,
@@ -20,12 +21,13 @@ from aemseal.flows.evidence import (
     read_launch,
     require_hook,
 )
+from aemseal.flows.running_system import read_running_system
 from aemseal.flows.state import VaultState
 from aemseal.formats.grub_config import GrubMenu
 from aemseal.formats.hook_files import HookRecord
 from aemseal.formats.tpm_policy import policy_pcr
 from aemseal.measure.baseline import MOST_MEASUREMENTS, Baseline
-from aemseal.measure.boot_entry import BootEntry, boot_entry_from, wanted
+from aemseal.measure.boot_entry import BootEntry, wanted
 from aemseal.measure.calibrate import Calibration, Candidate, calibrate
 from aemseal.measure.claims import Prediction, Refusal
 from aemseal.measure.luks import LUKS_PCR
@@ -100,7 +102,7 @@ class Survey:
     def entry(self, title: str | None) -> BootEntry:
         """Return the entry with this title, else the one GRUB boots next."""
         found = self.menu.entry_titled(title) if title else self.menu.next_entry()
-        return boot_entry_from(found, self.host.resolve)
+        return boot_entry(self.host, found)
 
     def predict(self, title: str | None, *, hook: bool) -> Prediction:
         """Predict a boot of this entry; `hook` says that PCR 13 will be measured.
@@ -210,6 +212,7 @@ def _calibrate(
         wanted(entry) if hook is not None else _without_luks(entry) for entry in entries
     ]
     all_asked = dict.fromkeys(each for views in asked for each in views)
+    system = read_running_system(host)
     candidates: list[Candidate] = []
     result: Calibration | None = None
     for entry, views in zip(entries, asked, strict=True):
@@ -217,7 +220,7 @@ def _calibrate(
         new = [each for each in all_asked if each.path in paths]
         facts.update(look_where_possible(host, new, (verified.algorithm,)))
         candidates.append(Candidate(entry, facts))
-        result = calibrate(verified, candidates, baseline, luks)
+        result = calibrate(verified, candidates, baseline, luks, system)
         if result.entry is not None and result.is_calibrated:
             break
-    return result or calibrate(verified, (), baseline, luks)
+    return result or calibrate(verified, (), baseline, luks, system)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from aemseal.formats.grub_commands import COMMANDS, HARMLESS, test_command
 from aemseal.formats.grub_files import WorldFiles, variables_of
-from aemseal.formats.grub_loaders import MULTIBOOT, TRENCHBOOT
+from aemseal.formats.grub_loaders import MULTIBOOT, SLAUNCH, SLAUNCHED, TRENCHBOOT
 from aemseal.formats.grub_machine import BootedError, Machine, MenuError
 from aemseal.formats.grub_menu import Menu, Node
 from aemseal.formats.grub_parser import parse
@@ -68,7 +68,7 @@ class GrubEntry:
 
     @property
     def is_measured(self) -> bool:
-        """Whether it is evaluated to load tboot by multiboot(2), and modules."""
+        """Whether it is evaluated to load tboot and modules, or what GRUB launches."""
         try:
             return _why_unmeasured(self.loads) is None
         except GrubError:
@@ -76,9 +76,9 @@ class GrubEntry:
 
 
 def _why_unmeasured(loads: Sequence[GrubLoad]) -> str | None:
-    """Return why these loads are no launch by tboot, None when they are."""
-    if any(load.command in TRENCHBOOT for load in loads):
-        return "it is launched by TrenchBoot (slaunch), which is another stack"
+    """Return why these loads are no measured launch, None when they are one."""
+    if any(load.command == SLAUNCH for load in loads):
+        return _why_not_by_grub([e for e in loads if e.command not in TRENCHBOOT])
     if not loads:
         return "it loads nothing"
     kernel = loads[0]
@@ -87,6 +87,15 @@ def _why_unmeasured(loads: Sequence[GrubLoad]) -> str | None:
     if "tboot" not in kernel.path.rpartition("/")[2]:
         return f"its kernel {kernel.path} is not tboot"
     return None if len(loads) > 1 else "it loads tboot without any module"
+
+
+def _why_not_by_grub(files: Sequence[GrubLoad]) -> str | None:
+    """Return why GRUB (TrenchBoot's) would launch no Xen of these files."""
+    if not files:
+        return f"it says {SLAUNCH!r} and loads nothing"
+    if files[0].command not in SLAUNCHED:
+        return f"{SLAUNCH!r} launches nothing that {files[0].command!r} loads"
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +110,7 @@ class GrubMenu:
         return tuple(_entry(node) for node in _leaves(self._menu))
 
     def measured_entries(self) -> tuple[GrubEntry, ...]:
-        """Return the entries that launch by tboot."""
+        """Return the entries that are launched by tboot or by GRUB (TrenchBoot)."""
         return tuple(entry for entry in self.entries if entry.is_measured)
 
     def default_entry(self) -> GrubEntry:

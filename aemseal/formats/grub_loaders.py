@@ -38,6 +38,9 @@ CHAINLOADER = "chainloader"
 TRENCHBOOT = frozenset({SLAUNCH, SLAUNCH_MODULE})
 """What belongs to no kernel: another kernel leaves it in place."""
 
+SLAUNCHED = frozenset({"multiboot2", CHAINLOADER})
+"""The commands whose kernel `slaunch` has GRUB launch."""
+
 _QUIRKS = ("--quirk-bad-kludge", "--quirk-modules-after-kernel")
 _FILTERS = frozenset({"gzio", "xzio", "lzopio"})
 

@@ -61,12 +61,13 @@ class Calibration:
 
     `entry` is the candidate whose files, as they are now, give every measurement of
     the log, or None. `measured` is every extend in order, the LUKS headers last, each
-    with its source and whether that was calibrated.
+    with its source and whether that was calibrated; `kept` is what the baseline knew.
     """
 
     launch: Launch
     entry: BootEntry | None
     measured: tuple[Measurement, ...]
+    kept: tuple[Measurement, ...] = ()
 
     @property
     def is_calibrated(self) -> bool:
@@ -140,6 +141,7 @@ def _explain_launch(
             by_event.get(each.event.number) or launch.explain(each, files)
             for each in launch.extends
         ),
+        kept=kept,
     )
 
 
@@ -183,7 +185,7 @@ def _explain_file(
 
 def _gives(launch: Launch, kept: Measurement, digest: Digest) -> bool:
     """Whether the role's rule, applied to what was kept of a file, gives the digest."""
-    if kept.source.kind is not SourceKind.FILE:
+    if kept.source.kind not in (SourceKind.FILE, SourceKind.CMDLINE):
         return False
     try:
         return launch.digest_of(kept.role, kept.source) == digest

@@ -23,6 +23,7 @@ class SourceKind(Enum):
     """Where a measurement comes from; the words of the command line's JSON."""
 
     FILE = "file"
+    CMDLINE = "cmdline"
     CONSTANT = "constant"
     CARRIED = "carried"
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aemseal.measure import tboot_predict
+from aemseal.measure import tboot_predict, trenchboot_predict
 from aemseal.measure.boot_entry import BootEntry, Role
 from aemseal.measure.calibrate import Calibration
 from aemseal.measure.claims import (
@@ -24,6 +24,7 @@ from aemseal.measure.claims import (
 from aemseal.measure.launch import Facts, FileDigest, NextLaunch
 from aemseal.measure.luks import LUKS_PCR
 from aemseal.measure.tboot import TbootLaunch
+from aemseal.measure.trenchboot import TrenchBootLaunch
 from aemseal.words.errors import BootFileError
 from aemseal.words.wanted import View
 
@@ -64,6 +65,8 @@ def _next_launch(
     launch = calibration.launch
     if isinstance(launch, TbootLaunch):
         return tboot_predict.next_launch(launch, calibration, entry, facts)
+    if isinstance(launch, TrenchBootLaunch):
+        return trenchboot_predict.next_launch(launch, calibration, entry, facts)
     raise TypeError(f"no rules for the next launch by {launch.stack}")
 
 

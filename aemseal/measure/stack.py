@@ -6,14 +6,15 @@ from __future__ import annotations
 from aemseal.measure.launch import UNTOLD, Launch, RunningSystem
 from aemseal.measure.replay import VerifiedLog
 from aemseal.measure.tboot import read_launch
+from aemseal.measure.trenchboot import read_launches
 from aemseal.words.digest import DYNAMIC_PCRS
 from aemseal.words.errors import PredictionError
 from aemseal.words.events import TBOOT_MEASUREMENT, TXT_HASH_START
 
-_TRENCHBOOT_TYPES = range(0x502, 0x600)
-"""TXT_EVTYPE_SLAUNCH and after. Source: slaunch.h of TrenchBoot's Linux and Xen."""
+_TRENCHBOOT_TYPES = range(0x502, 0x700)
+"""DLE_EVTYPE_SLAUNCH and after; 0x600 to 0x602 are Anti Evil Maid v0.2's.
 
-_NOT_YET = "of the launchers only tboot is supported yet"
+Source: slaunch.h of TrenchBoot's Linux and Xen."""
 
 
 def identify(
@@ -24,20 +25,21 @@ def identify(
     More than one reading means that versions of the launcher differ in a rule which
     the log does not tell; the files decide (calibrate).
 
-    PredictionError for a launcher that is not supported, and for a tboot whose log
-    is not that of its default policy: the message names the event.
+    PredictionError for a launcher that is not known, and for a log that is not what
+    its launcher writes: the message names the event.
     """
-    launched = [event for event, _ in verified.extends if event.pcr in DYNAMIC_PCRS]
-    types = {event.untrusted_type for event in launched}
-    for event in launched:
-        if event.untrusted_type in _TRENCHBOOT_TYPES:
-            raise PredictionError(
-                f"event {event.number} ({event.type_hex}) is TrenchBoot's", _NOT_YET
-            )
-    if TBOOT_MEASUREMENT not in types:
-        how = "on Intel TXT" if TXT_HASH_START in types else "without Intel TXT"
-        raise PredictionError(
-            f"the log tells of a launch {how} without tboot's measurements (0x501)",
-            _NOT_YET,
-        )
-    return (read_launch(verified),)
+    types = {
+        event.untrusted_type
+        for event, _ in verified.extends
+        if event.pcr in DYNAMIC_PCRS
+    }
+    if TBOOT_MEASUREMENT in types:
+        return (read_launch(verified, system.policies),)
+    if any(each in _TRENCHBOOT_TYPES for each in types):
+        return read_launches(verified, system)
+    how = "on Intel TXT" if TXT_HASH_START in types else "without Intel TXT"
+    raise PredictionError(
+        f"the log tells of a launch {how} by neither tboot (0x501) nor TrenchBoot "
+        "(0x502)",
+        "other launchers are not known",
+    )

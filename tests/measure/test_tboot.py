@@ -210,11 +210,10 @@ def test_an_event_after_tboots_own_is_refused() -> None:
     assert "(EV_IPL) follows" in refusal([*extends_of(DA), (0xD, 17, bytes(32), b"")])
 
 
-def test_a_log_of_trenchboot_is_named_as_not_supported_yet() -> None:
+def test_a_log_of_no_known_launcher_is_named() -> None:
     bare = [each for each in extends_of(DA) if each[0] != 0x501]
-    assert "(0x502) is TrenchBoot's" in refusal([*bare, (0x502, 17, bytes(32), b"")])
-    assert "on Intel TXT without tboot's measurements" in refusal(bare)
-    amd = [(0x600, 17, bytes(32), b""), (0x601, 18, bytes(32), b"")]
+    assert "on Intel TXT by neither tboot (0x501) nor TrenchBoot" in refusal(bare)
+    amd = [(0x4000, 17, bytes(32), b""), (0x4000, 18, bytes(32), b"")]
     assert "without Intel TXT" in refusal(amd)
 
 

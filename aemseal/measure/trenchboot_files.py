@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which file makes which of TrenchBoot's digests, under each generation's rules.
+
+- multiboot: Xen as GRUB lays it out (the MLE's range), every module as GRUB hands it
+  over; the command lines are only in the multiboot information, which no file gives.
+- UEFI: every module as it is on disk, and each command line by itself; Xen is hashed as
+  it lies in memory after it has run, which no file gives either.
+- SKINIT: the secure kernel loader's measured bytes, and Xen's entry point by itself.
+
+Source: GRUB loader/multiboot_elfxx.c and multiboot_mbi2.c; Xen arch/x86/slaunch.c and
+efi/efi-boot.h; secure-kernel-loader main.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from aemseal.formats.slaunch_mle import MleRule
+from aemseal.measure.boot_entry import (
+    BootEntry,
+    BootModule,
+    Launcher,
+    Loader,
+    Role,
+)
+from aemseal.measure.claims import Source, SourceKind
+from aemseal.measure.launch import Facts, MeasuredFile, file_source
+from aemseal.measure.trenchboot_tables import SKINIT, Part
+from aemseal.words.digest import HashAlgorithm
+from aemseal.words.wanted import (
+    NOTE_SKL_SLRT_SIZE,
+    NOTE_XEN_VERSION,
+    View,
+    Wanted,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """One reading of what differs between generations and no log tells.
+
+    `mle_rule` is how much of Xen GRUB calls its MLE (multiboot); `names_image`
+    whether Xen's command line begins with the image's name (UEFI, Xen 4.17).
+    """
+
+    stack: str
+    is_efi: bool
+    mle_rule: MleRule
+    names_image: bool
+
+    @property
+    def parts_of_files(self) -> tuple[Part, ...]:
+        """The parts in front of the modules that a file or its entry gives."""
+        loader = (Part.LOADER, Part.ENTRY) if self.stack == SKINIT else ()
+        return (*loader, Part.XEN_CMDLINE if self.is_efi else Part.IMAGE)
+
+    @property
+    def loader(self) -> Loader:
+        """The command of GRUB's that loads Xen."""
+        return Loader.CHAINLOADER if self.is_efi else Loader.MULTIBOOT2
+
+
+def every_rule(stack: str, *, is_efi: bool) -> Iterator[Rules]:
+    """Yield every reading, the newest generation's first."""
+    if is_efi:
+        for names_image in (False, True):
+            yield Rules(stack, is_efi, next(iter(MleRule)), names_image)
+        return
+    for mle_rule in MleRule:
+        yield Rules(stack, is_efi, mle_rule, names_image=False)
+
+
+def measured_files(
+    rules: Rules, entry: BootEntry, facts: Facts, algorithm: HashAlgorithm
+) -> tuple[MeasuredFile, ...]:
+    """Return what a boot entry makes TrenchBoot measure under one reading.
+
+    In the order of Rules.parts_of_files, then the modules, each behind its command
+    line under UEFI. Nothing for an entry that is launched in another way; a file
+    without facts has no digest.
+    """
+    if entry.launcher is not Launcher.SLAUNCH or entry.loader is not rules.loader:
+        return ()
+    make = _Maker(rules, entry, facts, algorithm)
+    front = [_FRONT[part](make) for part in rules.parts_of_files]
+    strings = [make.string(module) for module in entry.modules if rules.is_efi]
+    modules = [
+        make.file(module_role(number), module, module.wanted)
+        for number, module in enumerate(entry.modules)
+    ]
+    if not strings:
+        return *front, *modules
+    pairs = zip(strings, modules, strict=True)
+    return *front, *(each for pair in pairs for each in pair)
+
+
+def module_role(number: int) -> Role:
+    """Return the role of a module by its number, from 0: kernel, initramfs, others."""
+    return _MODULE_ROLES[number] if number < len(_MODULE_ROLES) else Role.MODULE
+
+
+_MODULE_ROLES = (Role.KERNEL, Role.INITRAMFS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """Makes the measurements of one entry."""
+
+    rules: Rules
+    entry: BootEntry
+    facts: Facts
+    algorithm: HashAlgorithm
+
+    def file(self, role: Role, module: BootModule, wanted: Wanted) -> MeasuredFile:
+        """Return a file whose view's bytes are what is hashed."""
+        known = self.facts.get(wanted)
+        source = file_source(module, wanted, known, NOTE_XEN_VERSION)
+        return MeasuredFile(role, source.file_digests.get(self.algorithm), source)
+
+    def image(self) -> MeasuredFile:
+        """Return Xen, as much of it as the rule says."""
+        wanted = self.entry.slaunch_mle_wanted(self.rules.mle_rule)
+        return self.file(Role.XEN, self.entry.kernel, wanted)
+
+    def entry_point(self) -> MeasuredFile:
+        """Return Xen's entry point, which the secure kernel loader hashes by itself."""
+        wanted = self.entry.slaunch_entry_wanted
+        return self.file(Role.MLE, self.entry.kernel, wanted)
+
+    def loader(self) -> MeasuredFile:
+        """Return the secure kernel loader: the last file GRUB would take for one."""
+        found = [
+            wanted
+            for wanted in self.entry.slaunch_modules_wanted
+            if wanted.view is View.SKL and self._is_skl(wanted)
+        ]
+        if not found:
+            return MeasuredFile(Role.SKL, None, _NO_LOADER)
+        module = BootModule(found[-1].path, b"", role=Role.SKL)
+        return self.file(Role.SKL, module, found[-1])
+
+    def _is_skl(self, wanted: Wanted) -> bool:
+        known = self.facts.get(wanted)
+        return known is not None and NOTE_SKL_SLRT_SIZE in known.notes
+
+    def xen_cmdline(self) -> MeasuredFile:
+        """Return Xen's own command line, as this generation of Xen hashes it."""
+        named = self.entry.named_cmdline if self.rules.names_image else None
+        return self._text(self.entry.kernel.cmdline if named is None else named)
+
+    def string(self, module: BootModule) -> MeasuredFile:
+        """Return a module's name and options, as xen.efi's configuration has them."""
+        return self._text(module.cmdline)
+
+    def _text(self, cmdline: bytes) -> MeasuredFile:
+        config = Wanted(self.entry.configs[0], View.RAW)
+        known = self.facts.get(config)
+        source = Source(
+            SourceKind.CMDLINE,
+            path=config.path,
+            cmdline=cmdline,
+            file_digests=known.digests if known else {},
+            view=config.view,
+            size=known.size if known else None,
+        )
+        return MeasuredFile(Role.CMDLINE, self.algorithm.hash(cmdline), source)
+
+
+_NO_LOADER = Source(SourceKind.FILE, path="a secure kernel loader (skl.bin)")
+_FRONT = {
+    Part.LOADER: _Maker.loader,
+    Part.ENTRY: _Maker.entry_point,
+    Part.IMAGE: _Maker.image,
+    Part.XEN_CMDLINE: _Maker.xen_cmdline,
+}
