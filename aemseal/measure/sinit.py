@@ -125,6 +125,7 @@ def next_sinit(
     running boot's, as they were when it booted: facts taken later may be of a file that
     has been replaced since, and would pass for a module that the firmware supplies.
     None where they are not known. Files that are no SINIT modules are passed over.
+    BootFileError for facts that are of a SINIT module and not in their form.
     """
     launched = launched_file(logged, (*(before or ()), *after))
     choice = choose(launched, before, after)

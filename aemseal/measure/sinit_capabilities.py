@@ -14,6 +14,7 @@ branch intel-txt-aem-mtrr-mask-fix for the second generation.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
@@ -39,6 +40,7 @@ _BOTH = (False, True)
 _FORCE_PMRS = b"force_pmrs"
 _FORCE_LEGACY_LOG = b"force_tpm2_legacy_log"
 _PCR_MAP = b"pcr_map"
+_WORD = re.compile(r"0x[0-9a-f]{1,8}")
 
 _ANY_OFFER = tuple(
     wake | tcg | DETAILS_AUTHORITIES_MAP
@@ -82,11 +84,12 @@ class TbootImage:
     ) -> TbootImage:
         """Read the notes of a View.MLE and the command line that goes with it.
 
-        ValueError for capabilities that are no number.
+        Notes that are not in their form count as not known.
         """
+        is_word = _WORD.fullmatch(capabilities or "") is not None
         steering = (_FORCE_PMRS, _FORCE_LEGACY_LOG, _PCR_MAP)
         return cls(
-            None if capabilities is None else int(capabilities, 16),
+            int(capabilities, 16) if capabilities and is_word else None,
             parse_version(version),
             frozenset(
                 word

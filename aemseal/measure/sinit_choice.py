@@ -13,14 +13,17 @@ TrenchBoot's GRUB loader/i386/txt/acmod.c (grub_txt_sinit_select: the same).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from aemseal.formats.acm_platform import Platform
 from aemseal.words.digest import Digest, HashAlgorithm
+from aemseal.words.errors import BootFileError
 from aemseal.words.events import TXT_HASH_START, TXT_SINIT_PUBKEY_HASH, Event
 from aemseal.words.wanted import (
+    NOTE_SINIT_CAPABILITIES,
     NOTE_SINIT_DATE,
     NOTE_SINIT_KEY,
     NOTE_SINIT_PLATFORM,
@@ -37,6 +40,16 @@ _HASH_START_SIZES = {
 }
 """Bytes of HASH_START's data, by what the module is hashed with: SHA-1 where SINIT to
 MLE data is of version 6 or older (Core 2), SHA-256 ever since, in every bank."""
+
+
+_FORMS = {
+    NOTE_SINIT_DATE: re.compile(r"[0-9a-f]{8}"),
+    NOTE_SINIT_CAPABILITIES: re.compile(r"0x[0-9a-f]{1,8}"),
+    NOTE_SINIT_KEY: re.compile(r"(?:[0-9a-f]{64})?"),
+}
+"""How notes are written; a key may be absent."""
+
+_NOWHERE = str(Platform(frozenset(), None, None, is_debug=False))
 
 
 class Fit(Enum):
@@ -61,8 +74,32 @@ class Choice:
 
 
 def sinit_files(files: Iterable[FileFacts]) -> tuple[FileFacts, ...]:
-    """Return those facts that are of SINIT modules (View.ACM with its notes)."""
-    return tuple(each for each in files if NOTE_SINIT_DATE in each.notes)
+    """Return those facts that are of SINIT modules (View.ACM with its notes).
+
+    BootFileError for notes that no SINIT module gives: facts may be read back from a
+    recording or a baseline.
+    """
+    found = tuple(each for each in files if NOTE_SINIT_DATE in each.notes)
+    for each in found:
+        _require_notes(each)
+    return found
+
+
+def _require_notes(file: FileFacts) -> None:
+    """Refuse what could not be worked with later; an absent key or platform can."""
+    for name, form in _FORMS.items():
+        if form.fullmatch(file.notes.get(name, "")) is None:
+            raise _not_told(file, name)
+    if HashAlgorithm.SHA256 not in file.digests:
+        raise _not_told(file, HashAlgorithm.SHA256.label)
+    try:
+        Platform.parse(file.notes.get(NOTE_SINIT_PLATFORM, _NOWHERE))
+    except ValueError:
+        raise _not_told(file, NOTE_SINIT_PLATFORM) from None
+
+
+def _not_told(file: FileFacts, what: str) -> BootFileError:
+    return BootFileError(f"{file.wanted.path} is told with no {what} of a SINIT module")
 
 
 def launched_file(

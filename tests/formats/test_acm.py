@@ -182,6 +182,15 @@ def test_the_header_says_sizes_in_bytes() -> None:
     header = AcmHeader.parse(acm(header=HEADER_3_0, scratch=0xD0, subtype=1))
     assert (header.size, header.info_offset) == (0x4000, 1728)
     assert (header.header_version, header.subtype) == (0x30000, 1)
+    assert (header.header_length, header.key_size) == (896, 256)
+
+
+def test_the_header_says_date_flags_and_security_version() -> None:
+    module = bytearray(acm())
+    module[14:16], module[28:30] = b"\x00\x80", b"\x02\x00"
+    header = AcmHeader.parse(bytes(module))
+    assert (header.date, header.flags) == (0x20190708, 0x8000)
+    assert header.security_version == 2
 
 
 @given(

@@ -152,6 +152,7 @@ class TestAnotherTboot:
         assert answer == "the running tboot's capabilities are not known"
         answer = after(TBOOT_1_10_5, unknown)(0x601, XEON, None)
         assert answer == "the next tboot's capabilities are not known"
+        assert TbootImage.of("1575", "1.10.5", None) == unknown
         assert unknown.always_asks_tcg == (False, True)
 
     def test_a_rule_that_does_not_give_what_was_logged_predicts_nothing(self) -> None:

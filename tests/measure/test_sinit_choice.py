@@ -25,6 +25,7 @@ from sinit_modules import SKYLAKE_CPU, Made
 
 from aemseal.measure.sinit_choice import Choice, Fit, choose, fit, launched_file
 from aemseal.words.digest import Digest, HashAlgorithm
+from aemseal.words.errors import BootFileError
 from aemseal.words.events import Event
 from aemseal.words.wanted import FileFacts, View, Wanted
 
@@ -206,3 +207,35 @@ def test_events_that_are_no_hash_start_tell_nothing() -> None:
     start: Logged = logged(SKYLAKE_79)[0]
     as_other = Event(0, 17, 0x40A, start[0].digests, start[0].untrusted_data)
     assert launched_file([(as_other, start[1])], ALL) is None
+
+
+class TestFactsReadBack:
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("sinit_date", "yesterday"),
+            ("sinit_capabilities", ""),
+            ("sinit_capabilities", "0x100000000"),
+            ("sinit_key", "ab"),
+            ("sinit_platform", "any"),
+        ],
+    )
+    def test_in_no_form_of_theirs_are_refused_by_name(
+        self, name: str, text: str
+    ) -> None:
+        bad = replace(OLD, notes={**OLD.notes, name: text})
+        message = f"/boot/skl_79.bin is told with no {name} of a SINIT module"
+        with pytest.raises(BootFileError, match=message):
+            launched_file(logged(SKYLAKE_79), [bad])
+        with pytest.raises(BootFileError, match=message):
+            choose(None, [bad], [])
+
+    def test_without_what_is_measured_are_refused(self) -> None:
+        bare = replace(OLD, digests={SHA1: OLD.digests[SHA1]})
+        with pytest.raises(BootFileError, match="no sha256 of a SINIT module"):
+            choose(None, None, [bare])
+
+    def test_may_lack_key_and_platform(self) -> None:
+        words = ("sinit_date", "sinit_capabilities")
+        bare = replace(OLD, notes={word: OLD.notes[word] for word in words})
+        assert chosen(bare, [bare], bare) == Choice(bare)
