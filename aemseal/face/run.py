@@ -25,7 +25,9 @@ from aemseal.words.errors import (
 )
 from aemseal.world.config import Config, load_config
 from aemseal.world.host import Host, LiveHost
+from aemseal.world.kernel_tpm import is_tpm12
 from aemseal.world.recording import RecordedHost
+from aemseal.world.rooted import Rooted
 from aemseal.world.store import Files
 
 if TYPE_CHECKING:
@@ -79,7 +81,15 @@ class Run:
         from aemseal.world.tpm import Tpm
 
         tcti = self.arguments.tcti or self.environment.get("TPM2TOOLS_TCTI")
-        return self._open.enter_context(Tpm(tcti or DEFAULT_TCTI))
+        try:
+            return self._open.enter_context(Tpm(tcti or DEFAULT_TCTI))
+        except TpmError:
+            if tcti or not is_tpm12(Rooted(self.root)):
+                raise
+        raise TpmError(
+            "this needs a TPM 2.0, and the one of this machine is a TPM 1.2",
+            "log, predict and record work with it: --pcrs sha1:17,18,19",
+        )
 
     @cached_property
     def host(self) -> Host:
