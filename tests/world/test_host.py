@@ -249,3 +249,22 @@ class TestStateAndHook:
 
     def test_the_time_is_utc_to_the_second(self, host: LiveHost) -> None:
         assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", host.now())
+
+
+@pytest.mark.parametrize(("root", "runs"), [("/", True), ("there", True), (".", False)])
+def test_programs_are_run_on_this_machine_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str, runs: bool
+) -> None:
+    given = []
+
+    class Places:
+        def __init__(self, _: object, run: object, __: object) -> None:
+            given.append(run)
+
+        def logs(self) -> list[object]:
+            return []
+
+    monkeypatch.setattr(host_module, "LogPlaces", Places)
+    (tmp_path / "there").symlink_to("/")
+    LiveHost(tmp_path / root).event_logs()
+    assert given == [host_module.read_program if runs else None]
