@@ -241,6 +241,17 @@ def test_a_log_of_which_another_pcr_does_not_replay_is_refused() -> None:
         identify(verified(log, other))
 
 
+def test_a_log_that_tells_only_pcr_17s_value_after_its_start_is_refused() -> None:
+    """What was extended is in the data alone, and there is none."""
+    extends = extends_of(DA)
+    kind, pcr, digest, _ = extends[0]
+    value = hashlib.sha256(bytes(32) + digest).digest()
+    extends[0] = (kind, pcr, value, b"")
+    live = live_after(log_of(extends_of(DA)))
+    with pytest.raises(PredictionError, match=r"event 0 .* has no data"):
+        identify(verified(log_of(extends), live))
+
+
 def test_reading_a_log_without_tboots_events_is_refused_by_itself() -> None:
     bare = [each for each in extends_of(DA) if each[0] != 0x501]
     with pytest.raises(PredictionError, match="0x501"):
