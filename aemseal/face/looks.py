@@ -16,7 +16,9 @@ from aemseal.face.named_file import open_named, read_named
 from aemseal.face.run import Run
 from aemseal.flows.boot_menu import touch_everything
 from aemseal.flows.evidence import parse_named_log, read_launch
+from aemseal.flows.explain_files import explain_files
 from aemseal.flows.hash_file import FileHash, hash_acm, hash_luks, hash_mle, hash_module
+from aemseal.flows.initramfs import ImageLists
 from aemseal.flows.media import medium_problems
 from aemseal.flows.moves import ACCEPTED, NOT_ACCEPTED, RETIRED, STAGED
 from aemseal.flows.record import record
@@ -49,7 +51,8 @@ from aemseal.world.recording import RecordedHost
 def predict_next(run: Run) -> NextBoot:
     """Predict the next boot, or that of --entry, against what is sealed."""
     state = run.require_state()
-    return next_boot(run.host, state, entry=run.arguments.entry, asked=run.asked)
+    found = next_boot(run.host, state, entry=run.arguments.entry, asked=run.asked)
+    return replace(found, plan=ImageLists.kept(run.host).told(found.plan))
 
 
 def verb_log(run: Run) -> int:
@@ -156,8 +159,10 @@ def verb_explain(run: Run) -> int:
         _telling(run, run.count_now),
         is_settled=run.unsettled is None,
     )
+    files = explain_files(run.host, state, explanation)
     run.terminal.result(
-        dict(explain_report(explanation)), render.explanation_lines(explanation)
+        dict(explain_report(explanation, files)),
+        render.explanation_lines(explanation, files),
     )
     if explanation.verdict is Verdict.ACCEPTED:
         return EXIT_DONE

@@ -6,11 +6,15 @@ Each holds the vault, calls one use case, shows what was done and returns the ex
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from aemseal.face import render
 from aemseal.face.looks import predict_next
 from aemseal.face.run import Run
+from aemseal.flows.initramfs import ImageLists
 from aemseal.flows.moves import ACCEPTED, NOT_ACCEPTED, STAGED, cancel
 from aemseal.flows.reseal import NextBoot, confirm_running, reseal
+from aemseal.flows.state import VaultState
 from aemseal.flows.status import (
     explain_running,
     read_running,
@@ -25,6 +29,9 @@ from aemseal.words.errors import (
     UsageError,
 )
 
+if TYPE_CHECKING:
+    from aemseal.flows.vault import Vault
+
 
 def verb_enrol(run: Run) -> int:
     """Seal a text to the running boot, or to the next one with the hook in it."""
@@ -36,6 +43,7 @@ def verb_enrol(run: Run) -> int:
     with run.vault() as vault:
         require_not_enrolled(vault)
         text = run.terminal.read_secret("secret text (not shown): ")
+        lists = ImageLists(run.host)
         state = enrol(
             Enrolment(
                 host=run.host,
@@ -49,8 +57,10 @@ def verb_enrol(run: Run) -> int:
                 say=run.terminal.say,
                 show=lambda changes: _say_plan(run, changes),
                 foreign_owner=read_foreign_owner(vault, run.config),
+                lists=lists,
             )
         )
+        _say_trouble(run, lists.keep(vault.files, state))
     report = {
         "schema": "aemseal.enrol/1",
         "accepted": [boot.name for boot in state.accepted],
@@ -66,6 +76,16 @@ def verb_enrol(run: Run) -> int:
         lines.append("next step: reboot; the secret is shown before the passphrase")
     run.terminal.result(report, lines)
     return EXIT_DONE
+
+
+def _keep_lists(run: Run, vault: Vault, state: VaultState) -> None:
+    """Keep the files of each initramfs that the vault knows by now."""
+    _say_trouble(run, ImageLists.kept(run.host).keep(vault.files, state))
+
+
+def _say_trouble(run: Run, trouble: str | None) -> None:
+    if trouble is not None:
+        run.terminal.say(f"aemseal: {trouble}")
 
 
 def _say_plan(run: Run, changes: Plan) -> None:
@@ -93,6 +113,7 @@ def verb_reseal(run: Run) -> int:
             run.arguments.accept,
             new_only=run.arguments.new_only,
         )
+        _keep_lists(run, vault, after)
         if after.stale:
             run.terminal.say(f"aemseal: not refreshed: {', '.join(after.stale)}")
         moved = after.count != state.count
@@ -161,7 +182,7 @@ def verb_cancel(run: Run) -> int:
         policy = read_running(run.host, state).policy(state)
         if policy is None:
             raise NotAcceptedError("this boot did not run aemseal's hook")
-        cancel(vault, state, policy)
+        _keep_lists(run, vault, cancel(vault, state, policy))
     names = [boot.name for boot in state.staged]
     run.terminal.result(
         {"schema": "aemseal.cancel/1", "cancelled": names},
@@ -180,6 +201,7 @@ def verb_confirm(run: Run) -> int:
         except NotAcceptedError as error:
             why = explain_running(run.host, state, None)
             raise NotAcceptedError(error.message, why.advice) from None
+        _keep_lists(run, vault, done.state)
     report = {
         "schema": "aemseal.confirm/1",
         "accepted_as": done.accepted_as,

@@ -9,11 +9,18 @@ from typing import Any
 from aemseal.flows.status import Status
 from aemseal.measure.claims import Measurement, Prediction, SourceKind
 from aemseal.measure.explain import Explanation
+from aemseal.measure.file_changes import FileChanges, Mark
 from aemseal.measure.plan import Change, Component, OriginKind, Plan
 from aemseal.words.digest import Digest, HashAlgorithm, PcrBank, PcrSelection
 
+MOST_FILES = 30
+"""Changed files inside an image that are shown; the JSON names them all."""
+
 SHORT = 16
 """Hex digits shown where a whole digest would hide the rest of the line."""
+
+
+_FILE_WORDS = {Mark.CHANGED: "changed", Mark.ADDED: "added", Mark.GONE: "gone"}
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -120,8 +127,13 @@ def plan_lines(plan: Plan) -> list[str]:
     return lines
 
 
-def explanation_lines(explanation: Explanation) -> list[str]:
-    """Show why a boot was not accepted, the advice first."""
+def explanation_lines(
+    explanation: Explanation, files: FileChanges | None = None
+) -> list[str]:
+    """Show why a boot was not accepted, the advice first.
+
+    `files` are those inside a changed initramfs that differ, where it was looked at.
+    """
     lines = [explanation.advice]
     if explanation.pcr is not None:
         role = explanation.role
@@ -133,6 +145,7 @@ def explanation_lines(explanation: Explanation) -> list[str]:
             algorithm = measured.algorithm if measured else HashAlgorithm.SHA256
             lines.append(f"  expected {_whole(expected.digests.get(algorithm))}")
         lines.append(f"  measured {_whole(measured)}")
+        lines += _files_lines("  ", files)
     if explanation.known_as is not None:
         lines.append(f"known as: {explanation.known_as}")
     if explanation.differences > 1:
@@ -199,7 +212,24 @@ def _change_lines(change: Change) -> list[str]:
             lines.append(f"    {key}: {new}")
         else:
             lines += [f"    {key}: {old}", f"    {'->':>{len(key) + 1}} {new}"]
-    return lines
+    return lines + _files_lines("    ", change.files)
+
+
+def _files_lines(indent: str, files: FileChanges | None) -> list[str]:
+    """Show the files inside an image that differ, MOST_FILES of them."""
+    if files is None:
+        return []
+    if files.note is not None:
+        return [f"{indent}files inside: {files.note}"]
+    counts = [
+        f"{files.counts[it]} {_FILE_WORDS[it]}" for it in Mark if files.counts[it]
+    ]
+    lines = [f"{indent}files inside: {', '.join(counts)}"]
+    lines += [
+        f"{indent}  {each} ({each.detail})" for each in files.changes[:MOST_FILES]
+    ]
+    more = len(files.changes) - MOST_FILES
+    return [*lines, f"{indent}  and {more} more"] if more > 0 else lines
 
 
 def _component(component: Component | None) -> dict[str, str]:

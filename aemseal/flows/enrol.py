@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from aemseal.flows.boot_menu import read_menu
+from aemseal.flows.initramfs import ImageLists, initramfs_sources
 from aemseal.flows.known_boots import predicted_boot, sealed_boot, unexplained
 from aemseal.flows.moves import ACCEPTED, NOT_ACCEPTED, STAGED
 from aemseal.flows.provision import (
@@ -55,7 +56,8 @@ class Enrolment:
     """What is to be enrolled, and with what of the world.
 
     `host_now` reads the host anew, grub.cfg and all: `host` reads that once. `say`
-    tells a line to the person, `show` what changes with the next boot.
+    tells a line to the person, `show` what changes with the next boot. `lists` gets
+    the files of both images, of which the build overwrites one.
     """
 
     host: Host
@@ -69,6 +71,7 @@ class Enrolment:
     say: Callable[[str], None]
     show: Callable[[Plan], None]
     foreign_owner: bytes | None
+    lists: ImageLists
 
 
 def enrol(enrolment: Enrolment) -> VaultState:
@@ -101,6 +104,7 @@ def enrol(enrolment: Enrolment) -> VaultState:
     trial.require(look.selection, UNCHECKED_AT_ENROL)
     key = own_the_tpm(vault, enrolment.foreign_owner)
     write_hook_files(vault, key, look.selection)
+    enrolment.lists.look_if_possible(initramfs_sources(look.calibration.measured))
     enrolment.say(f"building the initramfs: {' '.join(command)}")
     enrolment.rebuild(command)
     boot = _built_boot(enrolment, look)
@@ -115,7 +119,7 @@ def _built_boot(enrolment: Enrolment, look: Survey) -> SealedBoot:
     now = replace(look, host=host, facts={}, menu=read_menu(host))
     prediction = now.predict(enrolment.entry, hook=True)
     changes = _require_same_boot(enrolment, now, prediction, built=(Role.INITRAMFS,))
-    enrolment.show(changes)
+    enrolment.show(ImageLists(host, enrolment.lists.lists).told(changes))
     for caution in prediction.cautions:
         enrolment.say(f"caution: {caution}")
     return predicted_boot(

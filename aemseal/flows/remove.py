@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from aemseal.flows.initramfs import LISTS_FILE
 from aemseal.flows.state import STATE_FILE
 from aemseal.flows.vault import JOURNAL_FILE, Vault, key_file
 from aemseal.words.errors import TpmChangedError, VaultError
@@ -22,6 +23,7 @@ def remove(vault: Vault) -> list[str]:
     except (TpmChangedError, VaultError) as error:
         left.append(f"nothing could be removed from the TPM: {error.message}")
     vault.remove_media_files(state)
-    for path in (key_file(state.generation), STATE_FILE, JOURNAL_FILE):
+    ours = (key_file(state.generation), LISTS_FILE, STATE_FILE, JOURNAL_FILE)
+    for path in ours:
         vault.files.remove(path)
     return left

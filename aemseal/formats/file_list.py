@@ -14,7 +14,7 @@ from enum import Enum
 
 from aemseal.formats.strict_json import Fields, dump_json, load_json
 from aemseal.words.digest import Digest, Digests, HashAlgorithm
-from aemseal.words.errors import UsageError
+from aemseal.words.errors import EvidenceError, UsageError
 
 FORMAT = 1
 
@@ -152,6 +152,14 @@ def load_lists(where: str, data: bytes) -> tuple[FileList, ...]:
         FileList(_digests(each.inner("digests")), tuple(_chosen(each, files)))
         for each in images
     )
+
+
+def load_list(where: str, data: bytes) -> FileList:
+    """Read what `dump_lists` wrote of one list; EvidenceError for anything else."""
+    lists = load_lists(where, data)
+    if len(lists) != 1:
+        raise EvidenceError(f"{where} is of {len(lists)} images, not of one")
+    return lists[0]
 
 
 def _ranges(places: Iterable[int]) -> list[str]:

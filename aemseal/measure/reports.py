@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from aemseal.measure.claims import Measurement, Prediction, Source
 from aemseal.measure.explain import Explanation
+from aemseal.measure.file_changes import FileChanges
 from aemseal.measure.plan import Change, Component, Plan
 from aemseal.words.digest import Digests, HashAlgorithm, PcrBank, PcrSelection
 
@@ -56,8 +57,11 @@ def plan_report(plan: Plan) -> Json:
     }
 
 
-def explain_report(explanation: Explanation) -> Json:
-    """Return the "aemseal.explain/1" object; null for what there is none of."""
+def explain_report(explanation: Explanation, files: FileChanges | None = None) -> Json:
+    """Return the "aemseal.explain/1" object; null for what there is none of.
+
+    `files` are those inside a changed initramfs that differ, where it was looked at.
+    """
     expected, measured = explanation.expected, explanation.measured
     return {
         "schema": "aemseal.explain/1",
@@ -71,6 +75,7 @@ def explain_report(explanation: Explanation) -> Json:
         "known_as": explanation.known_as,
         "advice": explanation.advice,
         "differences": explanation.differences,
+        **_files(files),
     }
 
 
@@ -99,7 +104,15 @@ def _change(change: Change) -> Json:
             "kind": change.origin.kind.value,
             "detail": change.origin.detail,
         },
-        "files": [],
+        **_files(change.files),
+    }
+
+
+def _files(files: FileChanges | None) -> Json:
+    """Return the files inside an image that differ: "~ path", "+ path", "- path"."""
+    return {
+        "files": [str(each) for each in files.changes] if files else [],
+        "files_note": files and files.note,
     }
 
 
