@@ -98,7 +98,7 @@ class LibraryDecoder:
     def feed(self, data: bytes) -> Iterator[bytes]:
         """See Decoder."""
         try:
-            while self.rest is None:
+            while True:
                 plain, more, self.rest = self._step(data)
                 yield plain
                 if more is None:
