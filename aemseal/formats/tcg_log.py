@@ -6,10 +6,20 @@ TCG_PCR_EVENT2), 10.4.5.1 (Spec ID Event03), 10.4.5.3 (StartupLocality). The sam
 records are written by firmware, by an SINIT ACM and by a launcher.
 
 Where a log ends. Firmware and launchers write into a buffer of fixed size and readers
-often hand over all of it, so a log ends at the last byte, or where nothing but zeros
-or nothing but FF follows a record. The run must be at least `MINIMAL_PADDING` bytes
-long: four zeros or less may also be the PCR index of a record that was cut off, and
-that is refused. Anything else after a record is read as a record.
+often hand over all of it, so a log ends at the first of
+
+- the end that TrenchBoot's Secure Kernel Loader keeps in its header (AMD);
+- a record of zeros: no digest, no type, nothing that a TPM could have extended.
+  TrenchBoot's own readers stop there too (Intel), and it is what the logs of tboot
+  1.9.7 to 1.10.0 hold in place of tboot's records;
+- a run of nothing but zeros or nothing but FF up to the last byte. It must be at least
+  `MINIMAL_PADDING` bytes long: four zeros or less may also be the PCR index of a
+  record that was cut off, and that is refused;
+- the last byte.
+
+Anything else after a record is read as a record.
+Sources of these: TrenchBoot secure-kernel-loader event_log.c, Xen arch/x86/tpm.c and
+qubes-antievilmaid tpm2-evt-log-parser.awk; tboot txt/txt.c, evtlog_append_tpm2_tcg.
 """
 
 from __future__ import annotations
@@ -31,8 +41,12 @@ _STARTUP_LOCALITY = b"StartupLocality\0"
 _STARTUP_LOCALITIES = frozenset({0, 3, 4})
 _TXT_UNMEASURED_PCR = 255
 _SKL_VENDOR_INFO_SIZE = 20
-_SKL_NEXT_OFFSET = 16
-_BANK_DESCRIPTOR_SIZE = 28
+_SHA1_RECORD_SIZE = 32
+"""PCR index, type, digest and data size, without the data."""
+_BLANK_AGILE_HEAD = bytes(12)
+"""PCR 0, type 0, no digests."""
+_BLANK_DIGEST_HEAD = 12
+"""PCR index, type and data size: what surrounds a record's one digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,49 +76,41 @@ def parse_tcg_log(data: bytes) -> EventLog:
     """Read a TCG log of either kind, told apart by its first record.
 
     Raises FormatError with the offset when the bytes are no such log or are cut off,
-    LogError for the per-bank logs of an early TPM 2.0 SINIT.
+    LogError when its events contradict each other.
     """
-    if len(data) == 0 or _padding_start(data) == 0:
+    if len(data) == 0 or _padding_start(data, 0, len(data)) == 0:
         raise FormatError("the event log is empty: no record", 0)
     _require_plausible(data)
     reader = ByteReader(data)
     first = read_sha1_event(reader, 0)
-    if first.untrusted_type == EV_NO_ACTION:
-        if first.untrusted_data.startswith(_SPEC_ID_AGILE):
-            return _parse_agile(data, reader, first)
-        _refuse_bank_descriptor(first)
+    if has_agile_head(data):
+        return _parse_agile(data, reader, first)
     return _parse_sha1(data)
+
+
+def has_agile_head(data: bytes, offset: int = 0) -> bool:
+    """Whether a crypto-agile log begins at `offset`: its Spec ID record is there."""
+    event_type = EV_NO_ACTION.to_bytes(4, "little")
+    return data.startswith(event_type, offset + 4) and data.startswith(
+        _SPEC_ID_AGILE, offset + _SHA1_RECORD_SIZE
+    )
 
 
 def _require_plausible(data: bytes) -> None:
     """Refuse a foreign file: a SHA-1 log has no magic but its first PCR index."""
-    pcr = int.from_bytes(data[:4], "little")
-    if len(data) < 4 or not (pcr < PCR_COUNT or pcr == _TXT_UNMEASURED_PCR):
+    if not begins_with_pcr(data):
         raise FormatError(
             "this is no event log: no PCR index",
             0,
-            "known are TCG logs (SHA-1, crypto-agile) and the TXT event container",
+            "known are TCG logs (SHA-1, crypto-agile, bank by bank), the TXT event "
+            "container and a whole TXT heap",
         )
 
 
-def _refuse_bank_descriptor(first: Event) -> None:
-    """Name the logs of a TPM 2.0 SINIT that keeps one for each bank.
-
-    The header record's data is signature[16], u32 revision, u32 algorithm, u32 digest
-    size; the records that follow hold digests of that size (tboot 1.9, include/txt/
-    config_regs.h and heap.h, heap element 7). The SHA-1 bank's is an ordinary log.
-    """
-    data = first.untrusted_data
-    if len(data) != _BANK_DESCRIPTOR_SIZE:
-        return
-    algorithm = HashAlgorithm.with_id(int.from_bytes(data[20:24], "little"))
-    size = int.from_bytes(data[24:28], "little")
-    if algorithm in (None, HashAlgorithm.SHA1) or algorithm.size != size:
-        return
-    raise LogError(
-        f"this is the {algorithm} part of a log kept bank by bank, which is not read",
-        "give the crypto-agile log, or the part of the sha1 bank",
-    )
+def begins_with_pcr(data: bytes) -> bool:
+    """Whether the first 4 bytes are a PCR index that a launch logs: 0 to 23, or 255."""
+    pcr = int.from_bytes(data[:4], "little")
+    return len(data) >= 4 and (pcr < PCR_COUNT or pcr == _TXT_UNMEASURED_PCR)
 
 
 def read_sha1_event(reader: ByteReader, number: int) -> Event:
@@ -112,13 +118,17 @@ def read_sha1_event(reader: ByteReader, number: int) -> Event:
 
     A TXT event container of a TPM 1.2 holds the same records.
     """
+    return read_bank_event(reader, number, HashAlgorithm.SHA1)
+
+
+def read_bank_event(reader: ByteReader, number: int, algorithm: HashAlgorithm) -> Event:
+    """Read one record of a single bank's log: as SHA-1's, with a longer digest."""
     name = f"event {number}"
     pcr = reader.u32(f"{name}: PCR index")
     event_type = reader.u32(f"{name}: type")
-    digest = reader.take(HashAlgorithm.SHA1.size, f"{name}: digest")
+    digest = reader.take(algorithm.size, f"{name}: digest")
     data = reader.take(reader.u32(f"{name}: data size"), f"{name}: data")
-    digests = {HashAlgorithm.SHA1: Digest(HashAlgorithm.SHA1, digest)}
-    return Event(number, pcr, event_type, digests, data)
+    return Event(number, pcr, event_type, {algorithm: Digest(algorithm, digest)}, data)
 
 
 def require_room(number: int, offset: int) -> None:
@@ -127,8 +137,23 @@ def require_room(number: int, offset: int) -> None:
         raise FormatError(f"the log goes on after {MAXIMAL_EVENTS} events", offset)
 
 
+def read_bank_events(
+    data: bytes, reader: ByteReader, algorithm: HashAlgorithm
+) -> Iterator[Event]:
+    """Yield the events of a single bank's log, numbered from 0, up to its end.
+
+    `reader` is one of `data`; the module says where a log ends.
+    """
+
+    def read_event(reader: ByteReader, number: int) -> Event:
+        return read_bank_event(reader, number, algorithm)
+
+    blank = bytes(_BLANK_DIGEST_HEAD + algorithm.size)
+    return _records(data, reader, 0, read_event, blank)
+
+
 def _parse_sha1(data: bytes) -> EventLog:
-    events = tuple(_records(data, ByteReader(data), 0, read_sha1_event))
+    events = tuple(read_bank_events(data, ByteReader(data), HashAlgorithm.SHA1))
     return EventLog(
         "tcg-sha1", (HashAlgorithm.SHA1,), events, _startup_locality(events)
     )
@@ -138,12 +163,13 @@ def _parse_agile(data: bytes, reader: ByteReader, first: Event) -> EventLog:
     header_end = reader.offset
     header_start = header_end - len(first.untrusted_data)
     spec_id = _read_spec_id(ByteReader(data, header_start, header_end))
-    _require_skl_length(spec_id, header_end, len(data))
+    reader = ByteReader(data, header_end, _skl_end(spec_id, header_end, len(data)))
 
     def read_event(reader: ByteReader, number: int) -> Event:
         return _read_agile_event(reader, number, spec_id)
 
-    events = (first, *_records(data, reader, 1, read_event))
+    records = _records(data, reader, 1, read_event, _BLANK_AGILE_HEAD)
+    events = (first, *records)
     return EventLog(
         "tcg-agile",
         spec_id.algorithms,
@@ -158,10 +184,13 @@ def _records(
     reader: ByteReader,
     number: int,
     read_event: Callable[[ByteReader, int], Event],
+    blank: bytes,
 ) -> Iterator[Event]:
     """Yield the events from the reader's place up to the end of the log."""
-    padding_start = _padding_start(data)
+    padding_start = _padding_start(data, reader.offset, reader.end)
     while not _is_at_end(reader, padding_start):
+        if data.startswith(blank, reader.offset, reader.end):
+            return
         require_room(number, reader.offset)
         event = read_event(reader, number)
         _require_sane_locality(event, reader.offset)
@@ -175,9 +204,10 @@ def _is_at_end(reader: ByteReader, padding_start: int) -> bool:
     return not reader.remaining
 
 
-def _padding_start(data: bytes) -> int:
-    """Return the offset from where all bytes are 00, or all are FF."""
-    return min(len(data.rstrip(b"\0")), len(data.rstrip(b"\xff")))
+def _padding_start(data: bytes, start: int, end: int) -> int:
+    """Return the offset from where up to `end` all bytes are 00, or all are FF."""
+    body = data[start:end]
+    return start + min(len(body.rstrip(b"\0")), len(body.rstrip(b"\xff")))
 
 
 def _read_agile_event(reader: ByteReader, number: int, spec_id: SpecId) -> Event:
@@ -246,20 +276,23 @@ def _read_spec_id(reader: ByteReader) -> SpecId:
     return SpecId(sizes, reader.take(vendor_size, "spec id: vendor info"))
 
 
-def _require_skl_length(spec_id: SpecId, header_end: int, size: int) -> None:
-    """Hold the length that TrenchBoot's SKL keeps in its header against the file's.
+def _skl_end(spec_id: SpecId, header_end: int, size: int) -> int:
+    """Return where TrenchBoot's SKL says that the log ends; else where the file does.
 
     The Secure Kernel Loader's vendor info is a TXT heap element of type 8: u64
     address, u32 allocated, u32 first offset, u32 next offset, kept up to date by
     Xen and Linux. A file that is shorter was cut off between two records.
     """
     if len(spec_id.vendor_info) != _SKL_VENDOR_INFO_SIZE:
-        return
+        return size
     fields = ByteReader(spec_id.vendor_info)
     fields.u64("address")
     allocated, _first, end = (fields.u32("offset") for _ in range(3))
-    if header_end <= end <= allocated and end > size:
+    if not header_end <= end <= allocated:
+        return size
+    if end > size:
         raise FormatError(f"the header says the log has {end} bytes; it ends", size)
+    return end
 
 
 def _is_startup_locality(event: Event) -> bool:

@@ -2,9 +2,10 @@
 """Events of a measurement log, as data; what they mean is decided after replay.
 
 Sources: TCG PC Client Platform Firmware Profile 10.4.1 (0x00 to 0x8000000F), Intel
-TXT Software Development Guide appendix G (0x401 to 0x4FF), tboot include/txt/
-config_regs.h and policy.c (0x501), TrenchBoot's Linux include/linux/slaunch.h and
-Xen arch/x86/slaunch.c (0x502 to 0x504). A type that is in no row is named "0x...".
+TXT Software Development Guide appendix G (0x401 to 0x4FF; the same 23 rows are in
+Windows' wbcl.h, SIPAEV_TXT_*), tboot include/txt/config_regs.h and policy.c (0x501),
+TrenchBoot's Linux include/linux/slaunch.h and Xen arch/x86/slaunch.c (0x502 to 0x504).
+A type that is in no row is named "0x...".
 """
 
 from __future__ import annotations
@@ -152,7 +153,8 @@ class Event:
 class EventLog:
     """A parsed log, not yet held against any TPM.
 
-    `format` is the word the JSON uses: "tcg-agile", "tcg-sha1" or "txt-container".
+    `format` is the word the JSON uses: "tcg-agile", "tcg-sha1", "tpm2-per-bank",
+    "txt-container", "txt-heap" or "tboot-text".
     `algorithms` are the banks that the log names, in its order.
     """
 
@@ -163,6 +165,8 @@ class EventLog:
     """What PCR 0 started from (StartupLocality): its last byte, 0, 3 or 4."""
     unknown_algorithms: tuple[int, ...] = ()
     """TCG identifiers of banks the log names too, whose digests were passed over."""
+    rebuilt: bool = False
+    """Whether events of it were made from tables that the launch left, not logged."""
 
     def __post_init__(self) -> None:
         if [event.number for event in self.events] != list(range(len(self.events))):
