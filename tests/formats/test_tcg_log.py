@@ -3,20 +3,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import struct
 import tracemalloc
 
 import pytest
 from event_log_bytes import (
     SIZES,
-    VECTORS,
     agile_record,
-    needs_vectors,
     sha1_record,
     spec_id,
 )
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aemseal.formats import tcg_log
@@ -123,16 +120,6 @@ class TestCryptoAgile:
             parse_event_log(agile(agile_record(17, 0x402, digests)))
         assert info.value.offset == len(agile()) + offset
 
-    def test_skl_says_how_long_its_log_is(self) -> None:
-        record = agile_record(17, 0x502, BOTH, b"SKINIT")
-        size = len(spec_id(TWO_BANKS, bytes(20)) + record)
-        vendor = struct.pack("<QIII", 0x44DF000, 0x8000, 0, size)
-        whole = spec_id(TWO_BANKS, vendor) + record
-        assert len(parse_event_log(whole).events) == 2
-        assert len(parse_event_log(whole + bytes(100)).events) == 2
-        with pytest.raises(FormatError, match=f"the log has {size} bytes; it ends"):
-            parse_event_log(whole[: -len(record)])
-
 
 class TestSha1:
     def test_a_log_may_start_with_any_record(self) -> None:
@@ -150,16 +137,6 @@ class TestSha1:
     def test_a_log_may_start_with_the_txt_mapping_record(self) -> None:
         log = parse_event_log(sha1_record(255, 0x401, bytes(20), bytes(4)))
         assert log.events[0].name == "PCR_MAPPING"
-
-    def test_a_bank_of_a_log_kept_bank_by_bank_is_refused_by_name(self) -> None:
-        def header(tcg_id: int, size: int) -> bytes:
-            data = struct.pack("<16sIII", b"TCG_LOG_DESC", 1, tcg_id, size)
-            return sha1_record(0, 3, bytes(20), data)
-
-        with pytest.raises(LogError, match="the sha256 part of a log"):
-            parse_event_log(header(0x0B, 32) + bytes(range(100)))
-        assert len(parse_event_log(header(0x04, 20) + OLD_LAUNCH).events) == 3
-        assert len(parse_event_log(header(0x99, 20) + OLD_LAUNCH).events) == 3
 
 
 class TestStartupLocality:
@@ -204,7 +181,7 @@ class TestWhereALogEnds:
         assert parse_event_log(log + fill * count) == parse_event_log(log)
 
     @pytest.mark.parametrize("log", [LAUNCH, OLD_LAUNCH], ids=["agile", "sha1"])
-    @pytest.mark.parametrize("tail", [b"\0" * 4, b"\xff", b"\0" * 99 + b"\1", b"tail"])
+    @pytest.mark.parametrize("tail", [b"\0" * 4, b"\xff", b"\0" * 9 + b"\1", b"tail"])
     def test_anything_else_is_a_record_that_was_cut_off(
         self, log: bytes, tail: bytes
     ) -> None:
@@ -283,34 +260,6 @@ def test_arbitrary_bytes_raise_evidence_errors_only(data: bytes) -> None:
         except EvidenceError:
             continue
         assert len(log.events) <= 1 + (len(head) + len(data)) // 16
-
-
-mutations = st.lists(
-    st.tuples(st.integers(0, 2**16), st.integers(0, 255)), min_size=1, max_size=6
-)
-
-
-@needs_vectors
-@pytest.mark.parametrize(
-    "name",
-    [
-        "drtm/amd-qemu-drtm-linux-v0.5.3-rc1.eventlog.bin",
-        "drtm/isecl-txt-logs-trimmed.bin",
-        "drtm/rebuilt_E5470_A_tpm20_tcg.bin",
-        "drtm/rebuilt_T460p_tpm12.bin",
-        "srtm/tpm2-tools/event.bin",
-    ],
-)
-@given(changes=mutations, keep=st.integers(0, 2**12))
-@settings(max_examples=60)
-def test_damaged_real_logs_raise_evidence_errors_only(
-    name: str, changes: list[tuple[int, int]], keep: int
-) -> None:
-    data = bytearray((VECTORS / name).read_bytes())
-    for place, value in changes:
-        data[place % len(data)] = value
-    with contextlib.suppress(EvidenceError):
-        parse_event_log(bytes(data[: keep + 1]))
 
 
 pcrs = st.one_of(st.integers(0, 23), st.just(255), st.integers(0, 2**32 - 1))
