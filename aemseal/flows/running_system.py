@@ -7,8 +7,12 @@ Documentation/ABI/stable/sysfs-hypervisor-xen (buildid).
 
 from __future__ import annotations
 
+from aemseal.formats.tboot_policy import parse_policy
 from aemseal.measure.launch import RunningSystem
-from aemseal.words.errors import AemsealError
+from aemseal.measure.replay import VerifiedLog
+from aemseal.measure.stack import wants_policies
+from aemseal.measure.tboot_places import NV_INDEXES
+from aemseal.words.errors import AemsealError, FormatError, TpmError
 from aemseal.world.host import Host
 
 DOM0_CMDLINE = "/proc/cmdline"
@@ -24,6 +28,40 @@ def read_running_system(host: Host) -> RunningSystem:
         dom0_cmdline=cmdline,
         xen_build_id=build_id.decode("ascii", "replace") if build_id else None,
     )
+
+
+def read_policies(host: Host, verified: VerifiedLog) -> tuple[bytes, ...]:
+    """Return what may be tboot's policy: none is asked for where a default explains.
+
+    They are an NV index each, as far as a TPM 2.0 lets it be read, and the file that
+    the configuration names. FormatError when that file is no policy, BootFileError
+    when it is not there.
+    """
+    if not wants_policies(verified):
+        return ()
+    indexes = (_nv_index(host, index) for index in NV_INDEXES)
+    copy = host.tboot_policy()
+    if copy is not None:
+        _require_policy(copy)
+    return tuple(each for each in (*indexes, copy) if each is not None)
+
+
+def _require_policy(copy: bytes) -> None:
+    try:
+        parse_policy(copy)
+    except FormatError as error:
+        raise FormatError(
+            f"the file of tboot_policy holds no verified-launch policy: {error.what}",
+            error.offset,
+            "name the file that tb_polgen made",
+        ) from None
+
+
+def _nv_index(host: Host, index: int) -> bytes | None:
+    try:
+        return host.nv_read(index)
+    except TpmError:
+        return None
 
 
 def _xen_cmdline(host: Host) -> bytes | None:

@@ -21,7 +21,7 @@ from aemseal.flows.evidence import (
     read_launch,
     require_hook,
 )
-from aemseal.flows.running_system import read_running_system
+from aemseal.flows.running_system import read_policies, read_running_system
 from aemseal.flows.state import VaultState
 from aemseal.formats.grub_config import GrubMenu
 from aemseal.formats.hook_files import HookRecord
@@ -30,6 +30,7 @@ from aemseal.measure.baseline import MOST_MEASUREMENTS, Baseline
 from aemseal.measure.boot_entry import BootEntry, wanted
 from aemseal.measure.calibrate import Calibration, Candidate, calibrate
 from aemseal.measure.claims import Prediction, Refusal
+from aemseal.measure.launch import RunningSystem
 from aemseal.measure.luks import LUKS_PCR
 from aemseal.measure.plan import Plan, plan
 from aemseal.measure.predict import predict
@@ -152,7 +153,8 @@ def survey_against(
     hook = read_hook_record(host)
     if wish is None:
         probe = verify(log, live, PcrSelection(algorithm, (17,)))
-        pcrs = identify(probe)[0].default_pcrs
+        system = RunningSystem(policies=read_policies(host, probe))
+        pcrs = identify(probe, system)[0].default_pcrs
         more = () if hook is None else (LUKS_PCR,)
         wish = PcrSelection.of(algorithm, {*pcrs, *more})
     require_hook(hook, live)
@@ -212,7 +214,7 @@ def _calibrate(
         wanted(entry) if hook is not None else _without_luks(entry) for entry in entries
     ]
     all_asked = dict.fromkeys(each for views in asked for each in views)
-    system = read_running_system(host)
+    system = replace(read_running_system(host), policies=read_policies(host, verified))
     candidates: list[Candidate] = []
     result: Calibration | None = None
     for entry, views in zip(entries, asked, strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from aemseal.measure.launch import UNTOLD, Launch, RunningSystem
 from aemseal.measure.replay import VerifiedLog
-from aemseal.measure.tboot import read_launch
+from aemseal.measure.tboot import has_default_policy, read_launch
 from aemseal.measure.trenchboot import read_launches
 from aemseal.words.digest import DYNAMIC_PCRS
 from aemseal.words.errors import PredictionError
@@ -43,3 +43,12 @@ def identify(
         "(0x502)",
         "other launchers are not known",
     )
+
+
+def wants_policies(verified: VerifiedLog) -> bool:
+    """Whether a custom policy has to be known (RunningSystem.policies) to read a log.
+
+    That is a log of tboot's which none of its default policies explains.
+    """
+    types = {event.untrusted_type for event, _ in verified.extends}
+    return TBOOT_MEASUREMENT in types and not has_default_policy(verified)

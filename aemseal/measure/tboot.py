@@ -39,6 +39,7 @@ from aemseal.measure.tboot_places import (
 )
 from aemseal.measure.tboot_tables import (
     MAPS,
+    POLICIES,
     PcrMap,
     PolicyRow,
     parse_version,
@@ -190,6 +191,16 @@ def read_launch(verified: VerifiedLog, policies: Sequence[bytes] = ()) -> TbootL
             for (number, _), each in zip(made, own[count:], strict=False)
         ),
     )
+
+
+def has_default_policy(verified: VerifiedLog) -> bool:
+    """Whether the first record of tboot's (0x501) is a default policy of any map."""
+    logged = [
+        digests.get(verified.algorithm)
+        for event, digests in verified.extends
+        if event.untrusted_type == TBOOT_MEASUREMENT
+    ]
+    return bool(logged) and any(row.digest == logged[0] for row in POLICIES)
 
 
 def launched_places(

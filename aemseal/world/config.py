@@ -52,9 +52,9 @@ class Medium:
 class Config:
     """What a person has settled for this machine; None = not settled.
 
-    `event_log` and `grub_config` are paths below the root. `pcrs` is the text of a
-    selection that parses. `initramfs_command` is an argv, run without a shell.
-    `owner_auth_file` is where another tool keeps the TPM owner's authorisation.
+    `event_log`, `grub_config` and `tboot_policy` are paths below the root. `pcrs` is
+    the text of a selection that parses. `initramfs_command` is an argv, run without a
+    shell. `owner_auth_file` is where another tool keeps the TPM owner's authorisation.
     """
 
     event_log: str | None = None
@@ -63,6 +63,7 @@ class Config:
     media: tuple[Medium, ...] = (Medium("internal", "/boot/aemseal"),)
     initramfs_command: tuple[str, ...] | None = None
     owner_auth_file: str | None = None
+    tboot_policy: str | None = None
 
 
 def load_config(root: Path) -> Config:
@@ -202,6 +203,7 @@ _KEYS: dict[str, Callable[[str, yaml.Node], Any]] = {
     "media": _media,
     "initramfs_command": _command,
     "owner_auth_file": _path,
+    "tboot_policy": _path,
 }
 
 

@@ -98,6 +98,12 @@ class Host(Protocol):
         or cannot be read.
         """
 
+    def tboot_policy(self) -> bytes | None:
+        """Return the copy of tboot's policy that the configuration names, if any.
+
+        BootFileError when it is missing, larger than 64 KiB or cannot be read.
+        """
+
     def xen_cmdline(self) -> bytes | None:
         """Return the command line of the running Xen, as it prints it at its start.
 
@@ -225,6 +231,19 @@ class LiveHost:
     def small_file(self, path: str) -> bytes | None:
         """Read a file below the root."""
         return self._files.read(path, SMALL_LIMIT, BootFileError)
+
+    def tboot_policy(self) -> bytes | None:
+        """Read the file of `tboot_policy`."""
+        path = self.config.tboot_policy
+        if path is None:
+            return None
+        data = self.small_file(path)
+        if data is None:
+            raise BootFileError(
+                f"{path} is missing",
+                "tboot_policy in /etc/aemseal.yaml names it",
+            )
+        return data
 
     def xen_cmdline(self) -> bytes | None:
         """Ask `xl dmesg`, else the console's file."""

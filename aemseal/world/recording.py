@@ -111,6 +111,10 @@ class _Answers(ABC):
         """See Host."""
         return self._bytes("small_file", path)
 
+    def tboot_policy(self) -> bytes | None:
+        """See Host."""
+        return self._bytes("tboot_policy")
+
     def xen_cmdline(self) -> bytes | None:
         """See Host."""
         return self._bytes("xen_cmdline")
@@ -236,6 +240,7 @@ class RecordingHost(_Answers):
             LOGS[0]: lambda: tuple(Found(*each) for each in host.event_logs()),
             "nv_read": lambda index: host.nv_read(int(index, 16)),
             "small_file": host.small_file,
+            "tboot_policy": host.tboot_policy,
             "xen_cmdline": host.xen_cmdline,
             PCRS: lambda label: host.pcrs(HashAlgorithm.named(label)),
             "grub_config": lambda: Found(*host.grub_config()),

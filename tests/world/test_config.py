@@ -55,6 +55,7 @@ media:
   - {path: /run/media/stick/aemseal, label: stick}
 initramfs_command: [dracut, --force, "--kver=6.1"]
 owner_auth_file: /root/owner
+tboot_policy: /boot/vl.pol
 """
     assert load_config(written(tmp_path, text)) == Config(
         event_log="/var/log/launch.bin",
@@ -66,6 +67,7 @@ owner_auth_file: /root/owner
         ),
         initramfs_command=("dracut", "--force", "--kver=6.1"),
         owner_auth_file="/root/owner",
+        tboot_policy="/boot/vl.pol",
     )
 
 
