@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aemseal.flows.status import Status
+from aemseal.measure.boot_entry import Role
 from aemseal.measure.claims import Measurement, Prediction, SourceKind
 from aemseal.measure.explain import Explanation
 from aemseal.measure.file_changes import FileChanges, Mark
@@ -257,6 +258,8 @@ def _source(measurement: Measurement) -> str:
         return f"{source.path}{version}"
     if source.kind is SourceKind.CONSTANT:
         return "tboot's default policy"
+    if measurement.role is Role.POLICY:
+        return f"your policy for tboot, event {source.event}"
     return f"carried over, event {source.event}"
 
 
