@@ -56,9 +56,9 @@ def member(
     return head + bytes(-len(head) % 4) + content + bytes(-len(content) % 4)
 
 
-def trailer(**fields: int) -> bytes:
+def trailer() -> bytes:
     """Return what ends an archive."""
-    return member(TRAILER, mode=0, **fields)
+    return member(TRAILER, mode=0)
 
 
 def archive(*members: bytes) -> bytes:

@@ -62,7 +62,8 @@ SOME = pytest.mark.parametrize("content", CONTENTS.values(), ids=list(CONTENTS))
 def unpacked(packing: Packing, data: bytes, step: int = 0) -> tuple[bytes, bytes]:
     """Unpack a part; return its content and what is after it."""
     decoder = LibraryDecoder(packing)
-    plain, at = [], 0
+    plain: list[bytes] = []
+    at = 0
     while decoder.rest is None and at < len(data):
         plain += decoder.feed(data[at : at + (step or len(data))])
         at += step or len(data)
