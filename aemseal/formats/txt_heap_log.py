@@ -22,12 +22,13 @@ from dataclasses import replace
 from aemseal.formats import txt_log
 from aemseal.formats.bank_merge import BankLog
 from aemseal.formats.per_bank_log import (
+    HEAD_SIZE,
     BankDescriptor,
     head_algorithm,
     merged_log,
     read_bank,
 )
-from aemseal.formats.tcg_log import has_agile_head, parse_tcg_log
+from aemseal.formats.tcg_log import begins_with_pcr, has_agile_head, parse_tcg_log
 from aemseal.formats.txt_heap import (
     PAGE_SIZE,
     AgilePointer,
@@ -42,8 +43,8 @@ from aemseal.words.events import EventLog
 
 _CONTAINER_HEADER_SIZE = 48
 _CONTAINER_END = slice(44, 48)
-_RECORD_SIZE = 12
-"""PCR index, type and data size: what surrounds a record's one digest."""
+_SHA1_RECORD_SIZE = 32
+"""PCR index, type, digest and data size, without the data."""
 
 
 def read_heap_log(heap: TxtHeap) -> EventLog:
@@ -99,7 +100,8 @@ def _read_container(heap: TxtHeap, pointer: ContainerPointer) -> EventLog:
         start = pointer.address - base
         header = data[start : start + _CONTAINER_HEADER_SIZE]
         end = int.from_bytes(header[_CONTAINER_END], "little")
-        return header.startswith(txt_log.SIGNATURE) and start + end <= len(data)
+        whole = len(header) == _CONTAINER_HEADER_SIZE and start + end <= len(data)
+        return whole and header.startswith(txt_log.SIGNATURE)
 
     start = pointer.address - _find_base(heap, pointer.address, begins)
     return _parsed(data, start, len(data), txt_log.parse_txt_container)
@@ -154,12 +156,21 @@ def _bank_begins(data: bytes, start: int, bank: BankDescriptor) -> bool:
     algorithm = HashAlgorithm.with_id(bank.algorithm)
     if algorithm is not HashAlgorithm.SHA1:
         return algorithm is None or head_algorithm(data, first, end) is algorithm
-    try:
-        events = read_bank(data, first, end, algorithm).events
-    except FormatError:
-        return False
-    sizes = (_RECORD_SIZE + algorithm.size + len(e.untrusted_data) for e in events)
-    return sum(sizes) == end - first
+    head = HEAD_SIZE if head_algorithm(data, first, end) else 0
+    return _records_fill(data, first + head, end)
+
+
+def _records_fill(data: bytes, place: int, end: int) -> bool:
+    """Whether SHA-1 records of a launch reach from `place` to `end`, to the byte.
+
+    Steps from record to record, for this is asked at every page of a heap.
+    """
+    while place < end:
+        pcr, event_type, size = (data[place + at : place + at + 4] for at in (0, 4, 28))
+        if not begins_with_pcr(pcr) or not any(event_type):
+            return False
+        place += _SHA1_RECORD_SIZE + int.from_bytes(size, "little")
+    return place == end
 
 
 def _find_base(heap: TxtHeap, address: int, begins: Callable[[int], bool]) -> int:
