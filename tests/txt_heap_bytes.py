@@ -8,6 +8,7 @@ E5470: base, table sizes, and where tboot puts the log.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 BASE = 0xB8F20000
@@ -73,17 +74,17 @@ def sinit_mle(
     acm_id: bytes,
     edx: int,
     mseg: int,
-    sinit: bytes,
-    mle: bytes,
-    stm: bytes,
-    lcp: bytes,
+    hashes: Sequence[bytes],
     control: int,
     *,
     scrtm: int = 0,
 ) -> bytes:
-    """SinitMleData behind its size; a version 9 ends in elements of type 6 and 9."""
+    """SinitMleData behind its size; `hashes` are those of SINIT, MLE, STM, LCP policy.
+
+    A version 9 ends in elements of type 6 and 9, as the E5470's.
+    """
     body = struct.pack("<I20sIQ", version, acm_id, edx, mseg)
-    body += sinit + mle + stm + lcp
+    body += b"".join(hashes)
     body += struct.pack("<IIIIIII", control, 0xB8ED1CE0, 0, 7, 0x254, 168, 0x1AC)
     if version >= 8:
         body += struct.pack("<I", scrtm)
@@ -92,7 +93,7 @@ def sinit_mle(
     return body + bytes(64)
 
 
-BLANK_SINIT_MLE = sinit_mle(9, *[bytes(20), 0, 0], *[bytes(20)] * 4, 0)
+BLANK_SINIT_MLE = sinit_mle(9, bytes(20), 0, 0, [bytes(20)] * 4, 0)
 
 
 @dataclass(frozen=True)

@@ -56,13 +56,12 @@ def read_heap_log(heap: TxtHeap) -> EventLog:
     """
     pointer = _only_pointer(heap)
     _require_records(pointer)
-    match pointer:
-        case ContainerPointer():
-            log = _read_container(heap, pointer)
-        case BankPointers():
-            log = _read_banks(heap, pointer)
-        case AgilePointer():
-            log = _read_agile(heap, pointer)
+    if isinstance(pointer, ContainerPointer):
+        log = _read_container(heap, pointer)
+    elif isinstance(pointer, BankPointers):
+        log = _read_banks(heap, pointer)
+    else:
+        log = _read_agile(heap, pointer)
     return replace(log, format="txt-heap")
 
 
@@ -80,13 +79,12 @@ def _only_pointer(heap: TxtHeap) -> LogPointer:
 
 
 def _require_records(pointer: LogPointer) -> None:
-    match pointer:
-        case BankPointers(banks):
-            empty = all(bank.first == bank.next for bank in banks)
-        case AgilePointer():
-            empty = pointer.first == pointer.next
-        case ContainerPointer(address):
-            empty = address == 0
+    if isinstance(pointer, ContainerPointer):
+        empty = pointer.address == 0
+    elif isinstance(pointer, BankPointers):
+        empty = all(bank.first == bank.next for bank in pointer.banks)
+    else:
+        empty = pointer.first == pointer.next
     if empty:
         raise LogError(
             "the event log that the TXT heap names is empty: SINIT wrote no record"

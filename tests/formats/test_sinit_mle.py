@@ -21,7 +21,8 @@ from aemseal.words.digest import Digest, HashAlgorithm
 from aemseal.words.errors import FormatError, LogError
 
 SHA1 = HashAlgorithm.SHA1
-FIELDS = (b"\1" * 20, 2, 3, b"\4" * 20, b"\5" * 20, b"\6" * 20, b"\7" * 20, 8)
+HASHES = (b"\4" * 20, b"\5" * 20, b"\6" * 20, b"\7" * 20)
+FIELDS = (b"\1" * 20, 2, 3, HASHES, 8)
 
 
 def read(table: bytes) -> SinitMleData:
@@ -72,7 +73,7 @@ class TestCombinedHash:
         assert [len(each.combined_hash_data(1)) for each in (old, new)] == [76, 80]
 
     def test_the_capabilities_count_where_bit_1_of_the_control_is_set(self) -> None:
-        table = read(sinit_mle(6, *FIELDS[:-1], 2))
+        table = read(sinit_mle(6, *FIELDS[:4], 2))
         rest = struct.pack("<I20sI", 2, b"\7" * 20, 0x602)
         assert table.combined_hash_data(0x602) == self.DATA + rest
 
@@ -95,7 +96,7 @@ class TestHashStart:
 
 def test_with_a_tpm_20_the_table_tells_nothing() -> None:
     blank = bytes(20)
-    table = read(sinit_mle(9, blank, 0, 0, blank, blank, blank, blank, 0))
+    table = read(sinit_mle(9, blank, 0, 0, [blank] * 4, 0))
     assert not table.tells_measurements
     for ask in (table.pcr_17_after_hash_start, lambda: table.combined_hash_data(0)):
         with pytest.raises(LogError, match="names no measurements") as info:
@@ -138,16 +139,13 @@ def test_what_sinit_writes_is_read_back(
     control: int,
     scrtm: int,
 ) -> None:
-    table = sinit_mle(version, acm_id, edx, mseg, *hashes, control, scrtm=scrtm)
-    assert read(table) == SinitMleData(
-        version,
-        acm_id,
-        edx,
-        mseg,
-        *(Digest(SHA1, each) for each in hashes),
-        control,
-        scrtm if version >= 8 else None,
+    table = sinit_mle(version, acm_id, edx, mseg, hashes, control, scrtm=scrtm)
+    sinit, mle, stm, lcp = (Digest(SHA1, each) for each in hashes)
+    status = scrtm if version >= 8 else None
+    expected = SinitMleData(
+        version, acm_id, edx, mseg, sinit, mle, stm, lcp, control, status
     )
+    assert read(table) == expected
 
 
 @needs_vectors
@@ -168,10 +166,10 @@ class TestRealMachines:
                 field("bios_acm_id"),
                 number("edx"),
                 number("mseg"),
-                field("sinit_hash"),
-                field("mle_hash"),
-                field("stm"),
-                field("lcp_policy_hash"),
+                [
+                    field(name)
+                    for name in ("sinit_hash", "mle_hash", "stm", "lcp_policy_hash")
+                ],
                 number("lcp_control"),
             )
         )
@@ -188,10 +186,12 @@ class TestRealMachines:
                 bytes.fromhex("ffffffff3006162006b000000001ffffffffffff"),
                 0,
                 0,
-                bytes.fromhex("a1df9099e38f3704e38b1ef22218ed018fd5bf8a"),
-                bytes.fromhex("48b765af300ab0dbf41c29a30db73a3afc370f1d"),
-                zero,
-                zero,
+                [
+                    bytes.fromhex("a1df9099e38f3704e38b1ef22218ed018fd5bf8a"),
+                    bytes.fromhex("48b765af300ab0dbf41c29a30db73a3afc370f1d"),
+                    zero,
+                    zero,
+                ],
                 0,
             )
         )

@@ -39,7 +39,7 @@ from aemseal.formats.txt_heap import (
 from aemseal.words.errors import FormatError
 
 HASHES = [bytes([value]) * 20 for value in range(1, 5)]
-SINIT_MLE = sinit_mle(8, b"\xff" * 20, 0, 0, *HASHES, 2)
+SINIT_MLE = sinit_mle(8, b"\xff" * 20, 0, 0, HASHES, 2)
 BIOS_SIZE = 0x56
 TAIL = BIOS_SIZE + OS_MLE_SIZE
 
