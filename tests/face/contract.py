@@ -69,6 +69,10 @@ def selection(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch(form, value) is not None
 
 
+def changed_file(value: object) -> bool:
+    return isinstance(value, str) and value[:2] in ("~ ", "+ ", "- ")
+
+
 ROLES = {
     *("sinit", "mle", "policy", "xen", "kernel", "initramfs", "module", "luks"),
     "platform",
@@ -153,7 +157,8 @@ SHAPES: Mapping[str, Any] = {
                     "kind": {"measured", "package", "built", "unknown", "constant"},
                     "detail": str,
                 },
-                "files": [str],
+                "files": [changed_file],
+                "files_note": (str, NONE),
             }
         ],
     },
@@ -170,6 +175,8 @@ SHAPES: Mapping[str, Any] = {
         "measured": ({"digests": digests}, NONE),
         "known_as": (str, NONE),
         "advice": str,
+        "files": [changed_file],
+        "files_note": (str, NONE),
     },
     "confirm": {
         "schema": {"aemseal.confirm/1"},

@@ -171,7 +171,13 @@ def test_a_program_that_fails_is_told(
 
 
 @pytest.mark.parametrize(
-    "script", ["sleep 60", "cat > /dev/null; sleep 60", "exec >&-; sleep 60"]
+    "script",
+    [
+        "sleep 60",
+        "cat > /dev/null; sleep 60",
+        "exec >&-; sleep 60",
+        "cat > /dev/null; exec >&-; sleep 60",
+    ],
 )
 def test_a_program_that_does_not_end_is_ended(
     listed: Callable[..., FileList],
