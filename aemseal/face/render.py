@@ -51,7 +51,10 @@ def log_lines(
         )
         for event in report["events"]
     ]
-    lines = [f"{report['format']} log {where}: {verdict}", *table(rows)]
+    lines = [f"{report['format']} log {where}: {verdict}"]
+    if report.get("rebuilt"):
+        lines.append("not all of it was logged: rebuilt from the launch's tables")
+    lines += table(rows)
     for name, values in report["pcrs"].items():
         lines += [f"{name} PCR {pcr}: {value}" for pcr, value in values.items()]
     for name, pcrs in report["coverage"].items():

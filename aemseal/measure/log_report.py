@@ -14,7 +14,8 @@ def log_report(log: EventLog, replay: Replay) -> dict[str, object]:
 
     Digests and data are lower-case hex, a type is "0x402", PCRs are decimal strings.
     `pcrs` is the replay and no statement about any TPM. `unknown_algorithms` (TCG
-    identifiers) is there only when the log names banks this program does not know.
+    identifiers) is there only when the log names banks this program does not know,
+    `rebuilt` only when events were made from tables because no log has them.
     """
     report: dict[str, object] = {
         "schema": SCHEMA,
@@ -37,6 +38,8 @@ def log_report(log: EventLog, replay: Replay) -> dict[str, object]:
             for algorithm, missing in replay.missing.items()
         },
     }
+    if log.rebuilt:
+        report["rebuilt"] = True
     if log.unknown_algorithms:
         report["unknown_algorithms"] = [f"{each:#x}" for each in log.unknown_algorithms]
     return report

@@ -122,7 +122,7 @@ def replay(log: EventLog, live: PcrBank | None = None) -> Replay:
     extended = [event for event in log.events if event.is_extended]
     twice = _listed_twice(extended)
     events = [event for event in extended if event.number not in twice]
-    steps = _steps(events, live)
+    steps = _steps(events, live, log.rebuilt)
     return Replay(
         banks={
             algorithm: _replay_bank(steps, algorithm, log.startup_locality)
@@ -303,16 +303,20 @@ class _Step:
     values: Digests
 
 
-def _steps(events: list[Event], live: PcrBank | None) -> list[_Step]:
+def _steps(events: list[Event], live: PcrBank | None, is_rebuilt: bool) -> list[_Step]:
     """Decide each HASH_START's form by its data, else by the live PCR, else EXTENDED.
 
     The live PCR decides only by being met: where neither form meets it, the common
-    form stays, and whoever compares finds the difference.
+    form stays, and whoever compares finds the difference. In a log rebuilt from tables
+    VALUE stands in EXTENDED's place: SINIT's table tells the PCR where it has no data.
     """
-    steps = [_step(event, _Form.EXTENDED) for event in events]
+    common, other = _Form.EXTENDED, _Form.VALUE
+    if is_rebuilt:
+        common, other = other, common
+    steps = [_step(event, common) for event in events]
     if live is None or _meets(steps, live):
         return steps
-    others = [_step(event, _Form.VALUE) for event in events]
+    others = [_step(event, other) for event in events]
     return others if _meets(others, live) else steps
 
 
