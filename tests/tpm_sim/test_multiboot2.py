@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from tpm_sim.machine import Machine
-from tpm_sim.models import MachineModel, MemoryRange
+from tpm_sim.memory import MemoryRange
+from tpm_sim.models import MachineModel
 from tpm_sim.trenchboot_machines import TRENCHBOOT_SKINIT
 from trenchboot_logs import booted, measured
 

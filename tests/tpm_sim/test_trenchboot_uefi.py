@@ -12,7 +12,8 @@ import pytest
 from tpm_sim.efi_image import install_launchable_efi
 from tpm_sim.errors import SimulationError
 from tpm_sim.machine import Machine
-from tpm_sim.models import Generation, MachineModel, MemoryRange
+from tpm_sim.memory import MemoryRange
+from tpm_sim.models import Generation, MachineModel
 from tpm_sim.trenchboot_machines import (
     TRENCHBOOT_SKINIT,
     TRENCHBOOT_SKINIT_UEFI,

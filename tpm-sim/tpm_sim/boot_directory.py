@@ -13,6 +13,8 @@ from pathlib import Path
 
 from tpm_sim.cache import Cache
 from tpm_sim.errors import SimulationError
+from tpm_sim.models import MachineModel, TbootModel
+from tpm_sim.tboot_image import of_version
 
 LUKS_UUID = "3f2a7c61-9c0e-4a55-8f0d-5d1f6f1c2b30"
 LUKS_PASSPHRASE = b"correct horse battery staple"
@@ -81,7 +83,7 @@ BOOT_UUID = "7d0c9e1e-2f60-4e2f-b2a5-4a0e4b0f7a11"
 class BootDirectory:
     """A machine's /boot: `root` is the machine's root, the names are below /boot.
 
-    TrenchBoot's machines have no tboot, but `launch_modules`: skl.bin or SINIT files.
+    `launch_modules` are SINIT files or skl.bin; TrenchBoot's machines have no tboot.
     Where Xen is a UEFI program, `xen_config` is its configuration, and Xen, kernel and
     initramfs are those on the EFI system partition.
     """
@@ -109,14 +111,20 @@ def make_boot_directory(
     xen_args: str = "console=none dom0_mem=min:1024M dom0_mem=max:4096M ucode=scan",
     kernel_args: str = "",
     more_modules: Sequence[str] = (),
+    model: MachineModel | None = None,
 ) -> BootDirectory:
     """Build root/boot and a disk with a real LUKS2 header; return where all lies.
 
     Xen and kernel are the cache's older Xen and its kernel unless given; they are
     copied under fixed names, as a Xen respin does. `initramfs` is a tree to pack, or a
-    file. `more_modules` are lines such as "module2 /extra.bin arg".
+    file. `more_modules` are lines such as "module2 /extra.bin arg". `model` says which
+    version of tboot is wanted and which SINIT modules.
     """
     cache = cache or Cache.default()
+    tboot_version, sinit_files = "", {}
+    if isinstance(model, TbootModel):
+        tboot_version = model.tboot_version
+        sinit_files = {name: acm.content for name, acm in model.sinit_files}
     boot = root / "boot"
     made = BootDirectory(
         root=root,
@@ -126,12 +134,16 @@ def make_boot_directory(
         kernel=boot / "vmlinuz",
         initramfs=boot / "initramfs.img",
         luks_header=root / "dev/disk/by-uuid" / LUKS_UUID,
+        launch_modules=tuple(boot / name for name in sinit_files),
     )
     made.grub_cfg.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(cache.tboot, made.tboot)
+    install_tboot(cache, made.tboot, tboot_version)
+    for path, content in zip(made.launch_modules, sinit_files.values(), strict=True):
+        path.write_bytes(content)
     shutil.copyfile(xen or cache.xen_old, made.xen)
     shutil.copyfile(kernel or cache.linux, made.kernel)
     write_initramfs(made.initramfs, initramfs)
+    lines = (*more_modules, *(f"module2 /{name}" for name in sinit_files))
     made.grub_cfg.write_text(
         GRUB_HEADER
         + _ENTRIES.format(
@@ -142,13 +154,19 @@ def make_boot_directory(
             kernel=made.kernel.name,
             kernel_args=kernel_args or default_kernel_args(),
             initramfs=made.initramfs.name,
-            more="".join(f"\t{line}\n" for line in more_modules),
+            more="".join(f"\t{line}\n" for line in lines),
         ),
         encoding="utf-8",
     )
     if not made.luks_header.exists():
         make_luks_header(made.luks_header, LUKS_UUID)
     return made
+
+
+def install_tboot(cache: Cache, path: Path, version: str = "") -> None:
+    """Write tboot.gz: the package's, or one that stands for another version."""
+    content = cache.tboot.read_bytes()
+    path.write_bytes(of_version(content, version) if version else content)
 
 
 def default_kernel_args() -> str:

@@ -2,7 +2,8 @@
 """Write a launch's log in the formats that real machines keep it in.
 
 Sources: TCG PC Client Platform Firmware Profile 10.2 and 10.4 (crypto-agile and SHA-1
-logs), Intel TXT Software Development Guide appendix F (TXT Event Container).
+logs), Intel TXT Software Development Guide appendix F (TXT Event Container; a log for
+each bank, heap element 7).
 """
 
 from __future__ import annotations
@@ -15,6 +16,12 @@ from enum import Enum
 from aemseal.words.digest import Digests, HashAlgorithm
 
 _EV_NO_ACTION = 3
+_SECURITYFS = "sys/kernel/security/txt"
+BANK_LOG_SIZE = 4096
+_BANK_LOGS_AT = 0x3FF30000
+_INTEL_IDS = {HashAlgorithm.SHA256: 2, HashAlgorithm.SHA384: 3, HashAlgorithm.SHA512: 4}
+"""Algorithms as the heads number them (tboot include/txt/heap.h)."""
+
 _CONTAINER_SIZE = 20480
 """Bytes that tboot allocates for the container (ThinkPad T460p)."""
 
@@ -37,22 +44,37 @@ class LogFormat(Enum):
     TCG_AGILE = "tcg-agile"
     TCG_SHA1 = "tcg-sha1"
     TXT_CONTAINER = "txt-container"
+    PER_BANK = "tpm2-per-bank"
+    TXT_HEAP = "txt-heap"
+    """In memory, behind TXT's tables; the log itself is of one of the forms above."""
+
+    TBOOT_TEXT = "tboot-text"
+    """What tboot printed of it, as txt-stat shows that."""
 
     @property
     def path(self) -> str:
-        """Return the file below the root, as the txt module of OpenXT names it."""
-        name = {
-            LogFormat.TCG_AGILE: "tpm20_binary_evtlog_tcg",
-            LogFormat.TCG_SHA1: "tpm12_binary_evtlog",
-            LogFormat.TXT_CONTAINER: "tpm12_binary_evtlog",
-        }[self]
-        return f"sys/kernel/security/txt/{name}"
+        """Return the file below the root.
 
-    def write(
-        self, records: Sequence[LogRecord], banks: Sequence[HashAlgorithm]
-    ) -> bytes:
-        """Return the log's bytes; the two SHA-1 formats need a digest in SHA-1."""
-        return _WRITERS[self](records, banks)
+        As the txt module of OpenXT names it; the memory; what txt-stat said.
+        """
+        return {
+            LogFormat.TCG_AGILE: f"{_SECURITYFS}/tpm20_binary_evtlog_tcg",
+            LogFormat.TCG_SHA1: f"{_SECURITYFS}/tpm12_binary_evtlog",
+            LogFormat.TXT_CONTAINER: f"{_SECURITYFS}/tpm12_binary_evtlog",
+            LogFormat.PER_BANK: f"{_SECURITYFS}/tpm20_binary_evtlog_legacy",
+            LogFormat.TXT_HEAP: "dev/mem",
+            LogFormat.TBOOT_TEXT: "var/log/txt-stat",
+        }[self]
+
+
+def binary_log(
+    form: LogFormat, records: Sequence[LogRecord], banks: Sequence[HashAlgorithm]
+) -> bytes:
+    """Return a log's bytes in one of the four binary forms.
+
+    The two SHA-1 forms need a digest in SHA-1.
+    """
+    return _WRITERS[form](records, banks)
 
 
 def spec_id_record(
@@ -87,22 +109,50 @@ def _tcg_agile(records: Sequence[LogRecord], banks: Sequence[HashAlgorithm]) -> 
     return spec_id_record(banks, 1) + agile_records(records, banks)
 
 
-def _sha1_records(records: Sequence[LogRecord]) -> bytes:
+def bank_records(records: Sequence[LogRecord], bank: HashAlgorithm) -> bytes:
+    """Return the records of one bank in the form of the SHA-1 log.
+
+    A record that has no digest in the bank is not in its log.
+    """
     return b"".join(
         struct.pack("<II", record.pcr, record.type)
-        + record.digests[HashAlgorithm.SHA1].value
+        + record.digests[bank].value
         + struct.pack("<I", len(record.data))
         + record.data
         for record in records
+        if bank in record.digests
+    )
+
+
+def bank_log(records: Sequence[LogRecord], bank: HashAlgorithm) -> bytes:
+    """Return the log of one bank as SINIT begins it: a head for all but SHA-1."""
+    if bank is HashAlgorithm.SHA1:
+        return bank_records(records, bank)
+    head = struct.pack("<16sIII", b"", 1, _INTEL_IDS[bank], bank.size)
+    first = struct.pack("<II20xI", 0, _EV_NO_ACTION, len(head)) + head
+    return first + bank_records(records, bank)
+
+
+def bank_descriptor(bank: HashAlgorithm, address: int, end: int) -> bytes:
+    """Return what tells where a bank's log is: its address, size, first and end."""
+    return struct.pack("<HHQIII", bank.tcg_id, 0, address, BANK_LOG_SIZE, 0, end)
+
+
+def _per_bank(records: Sequence[LogRecord], banks: Sequence[HashAlgorithm]) -> bytes:
+    """Return the logs as OpenXT's kernel hands them on: each behind its descriptor."""
+    logs = [(bank, bank_log(records, bank)) for bank in banks]
+    return b"".join(
+        bank_descriptor(bank, _BANK_LOGS_AT + number * BANK_LOG_SIZE, len(log)) + log
+        for number, (bank, log) in enumerate(logs)
     )
 
 
 def _tcg_sha1(records: Sequence[LogRecord], _banks: Sequence[HashAlgorithm]) -> bytes:
-    return _sha1_records(records)
+    return bank_records(records, HashAlgorithm.SHA1)
 
 
 def _container(records: Sequence[LogRecord], _banks: Sequence[HashAlgorithm]) -> bytes:
-    events = _sha1_records(records)
+    events = bank_records(records, HashAlgorithm.SHA1)
     start = _CONTAINER_HEADER.size
     header = _CONTAINER_HEADER.pack(
         b"TXT Event Container\0",
@@ -117,4 +167,5 @@ _WRITERS: Mapping[LogFormat, _Writer] = {
     LogFormat.TCG_AGILE: _tcg_agile,
     LogFormat.TCG_SHA1: _tcg_sha1,
     LogFormat.TXT_CONTAINER: _container,
+    LogFormat.PER_BANK: _per_bank,
 }

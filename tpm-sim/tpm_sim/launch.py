@@ -24,11 +24,11 @@ class Measured:
     hash_data: bytes
     extends: tuple[tuple[int, Digests], ...]
     records: tuple[LogRecord, ...]
-    log_address: int = 0
+    log_address: int
 
     @classmethod
     def as_told(
-        cls, hash_data: bytes, records: tuple[LogRecord, ...], log_address: int = 0
+        cls, hash_data: bytes, records: tuple[LogRecord, ...], log_address: int
     ) -> Measured:
         """Return a launch whose log is true: the first record is the processor's."""
         extends = tuple(

@@ -13,6 +13,7 @@ from tpm_sim.memory import clear_memory
 from tpm_sim.models import MachineModel, TbootModel, TrenchbootModel
 from tpm_sim.swtpm import LOCALITY_LAUNCHED, Swtpm
 from tpm_sim.tboot_launch import TbootLaunch
+from tpm_sim.tboot_logs import forget_logs
 from tpm_sim.trenchboot_launch import TrenchbootLaunch
 
 
@@ -33,6 +34,7 @@ class DynamicLaunch:
         of an earlier boot is gone either way. SimulationError when GRUB boots nothing.
         """
         (self.root / self.model.log_path).unlink(missing_ok=True)
+        forget_logs(self.root)
         clear_memory(self.root)
         disk = Disk(self.root, self.cache)
         launcher = self._launcher(disk)
@@ -50,6 +52,6 @@ class DynamicLaunch:
 
     def _launcher(self, disk: Disk) -> TbootLaunch | TrenchbootLaunch:
         if isinstance(self.model, TbootModel):
-            return TbootLaunch(self.model, disk)
+            return TbootLaunch(self.model, disk, self.tpm.read_nv)
         assert isinstance(self.model, TrenchbootModel)
         return TrenchbootLaunch(self.model, disk)

@@ -14,10 +14,13 @@ from typing import Self
 
 from tpm_sim.boot_directory import BootDirectory, make_boot_directory
 from tpm_sim.cache import Cache
+from tpm_sim.disk import Disk
 from tpm_sim.launch import Launch
 from tpm_sim.launcher import DynamicLaunch
-from tpm_sim.models import MachineModel, TrenchbootModel
+from tpm_sim.models import MachineModel, TbootModel, TrenchbootModel
+from tpm_sim.policy_tool import make_policy
 from tpm_sim.swtpm import Swtpm
+from tpm_sim.tboot_policy import NV_INDEX
 from tpm_sim.trenchboot_directory import make_trenchboot_directory
 
 
@@ -75,7 +78,22 @@ class Machine:
         """Put a plausible /boot and a disk there, as this model boots them."""
         if isinstance(self.model, TrenchbootModel):
             return make_trenchboot_directory(self.root, self.model, self.cache)
-        return make_boot_directory(self.root, self.cache)
+        made = make_boot_directory(self.root, self.cache, model=self.model)
+        self.provision_policy()
+        return made
+
+    def provision_policy(self) -> None:
+        """Have the owner put the model's policy into the TPM, of the files as they are.
+
+        Nothing is done where the model has none. The machine must be off.
+        """
+        model = self.model
+        if not isinstance(model, TbootModel) or not model.policy_rules:
+            return
+        policy = make_policy(Disk(self.root, self.cache), model)
+        self.tpm.power_on()
+        self.tpm.write_nv(NV_INDEX, policy)
+        self.tpm.power_off()
 
     def boot(
         self,

@@ -9,10 +9,10 @@ but not those of a real machine. Source: grub-core/lib/relocator.c.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tpm_sim.errors import SimulationError
-from tpm_sim.models import MemoryRange
 
 PAGE = 0x1000
 _RAM = 1
@@ -21,6 +21,15 @@ _ABOVE = 1 << 32
 
 _LOWEST = 0x1000
 """The first page holds the interrupt vectors."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryRange:
+    """One line of the firmware's memory map; `kind` 1 is RAM, 2 is reserved."""
+
+    start: int
+    size: int
+    kind: int = 1
 
 
 class Memory:

@@ -7,16 +7,18 @@ it imports.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from aemseal.words.digest import Digest, Digests, HashAlgorithm
+from aemseal.words.digest import Digests, HashAlgorithm
 from tpm_sim.acm import Acm, Platform
 from tpm_sim.eventlog import LogFormat
+from tpm_sim.heap import SinitTable
+from tpm_sim.memory import MemoryRange
 
 SHA1 = HashAlgorithm.SHA1
 SHA256 = HashAlgorithm.SHA256
+SHA384 = HashAlgorithm.SHA384
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,36 +58,97 @@ class HashStart(Enum):
 class SinitEvent:
     """An event of SINIT's. Its digests are H(data), unless `digests` says others.
 
-    The MLE's has neither data nor digests: they are those of the tboot at hand.
+    The MLE's, the combined one's and the capabilities' are those of what is at hand,
+    as is the key's where a module's file is launched. `banks` are those that it is
+    extended in, all of SINIT's when empty; `is_random` gives it new data each time.
     """
 
     pcr: int
     type: int
     data: bytes = b""
     digests: Digests = field(default_factory=dict)
+    banks: tuple[HashAlgorithm, ...] = ()
+    is_random: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRule:
+    """A rule of a policy in the TPM: a module's number ("any"), and a PCR ("none").
+
+    With `lists_hash` the module's hash is in the policy, as it was when it was made.
+    """
+
+    module: str
+    pcr: str
+    lists_hash: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TbootModel(MachineModel):
-    """A machine that tboot launches. `banks` are those of SINIT, `tboot_banks` its own.
+    """A machine that tboot launches. `tboot_banks` are those that tboot extends.
 
-    `policy` is the digest of tboot's built-in policy, which goes into `policy_pcrs`.
+    `modules_pcr` is where the built-in policy puts all modules but Xen.
     """
 
     map: Map
     log_format: LogFormat
+    """How the log is kept."""
+
     tboot_banks: tuple[HashAlgorithm, ...]
     hash_start_data: bytes
+    """What is hashed of the firmware's SINIT module, unless one here is launched."""
+
     hash_start: HashStart
     sinit: tuple[SinitEvent, ...]
-    policy: Mapping[HashAlgorithm, Digest]
     policy_pcrs: tuple[int, ...]
     xen_pcr: int
     modules_pcr: int
+    kept_form: LogFormat | None = LogFormat.TCG_AGILE
+    """The log's own form where it is kept in the heap or as text; None: there is
+    none, only the tables tell."""
+
+    more_logs: tuple[LogFormat, ...] = ()
+    """Other places that keep it, too."""
+
+    is_tpm12: bool = False
+    """Whether tboot takes the TPM for a TPM 1.2; it is a TPM 2.0 all the same."""
+
+    sinit_banks: tuple[HashAlgorithm, ...] = ()
+    """The banks that SINIT can hash for; all when empty."""
+
+    hash_start_times: int = 1
+    """How often the log lists HASH_START."""
+
+    table: SinitTable = field(default_factory=SinitTable)
+    has_mle_in_policy: bool = False
+    """Whether the launch control policy's hash is the MLE's (ThinkPad X200)."""
+
+    tboot_version: str = ""
+    """The version patched into the tboot that is installed; else the package's."""
+
+    module_capabilities: int = 0x36E
+    """What the firmware's SINIT module can."""
+
+    platform: Platform | None = None
+    sinit_files: tuple[tuple[str, Acm], ...] = ()
+    firmware_sinit: Acm | None = None
+    policy_rules: tuple[PolicyRule, ...] = ()
+    """The policy that the owner put into the TPM; none when empty."""
+
+    policy_type: str = "nonfatal"
+    policy: Digests = field(default_factory=dict)
+    """What tboot extends for its policy, where it is not the digest of the policy."""
+
+    @property
+    def event_log(self) -> LogFormat | None:
+        """The form of the log, wherever it is kept."""
+        if self.log_format in (LogFormat.TXT_HEAP, LogFormat.TBOOT_TEXT):
+            return self.kept_form
+        return self.log_format
 
     @property
     def log_path(self) -> str:
-        """The file below securityfs, as the txt module of OpenXT names it."""
+        """The file below the root that holds the log."""
         return self.log_format.path
 
 
@@ -158,15 +221,6 @@ class ReservingLine(Enum):
 
     ROUND = "SLAUNCH: reserving event log ({start:#x} - {end:#x})"
     SQUARE = "SLAUNCH: reserving event log [{start:#x}, {end:#x})"
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryRange:
-    """One line of the firmware's memory map; `kind` 1 is RAM, 2 is reserved."""
-
-    start: int
-    size: int
-    kind: int = 1
 
 
 @dataclass(frozen=True, slots=True)

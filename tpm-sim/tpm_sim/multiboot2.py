@@ -12,7 +12,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tpm_sim.models import MemoryRange
+from tpm_sim.memory import MemoryRange
 
 _ALIGN = 8
 _END = 0

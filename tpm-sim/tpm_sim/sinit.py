@@ -8,12 +8,14 @@ that it asks SINIT for).
 
 from __future__ import annotations
 
+import secrets
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from aemseal.words.digest import Digest, Digests, HashAlgorithm
+from aemseal.words.digest import Digests, HashAlgorithm
 from aemseal.words.events import (
+    TXT_COMBINED_HASH,
     TXT_HASH_START,
     TXT_MLE_HASH,
     TXT_OSSINITDATA_CAP_HASH,
@@ -22,7 +24,7 @@ from aemseal.words.events import (
 from tpm_sim.acm import Platform, SinitModule
 from tpm_sim.eventlog import LogRecord
 from tpm_sim.launch import LAST_PCR
-from tpm_sim.models import HashStart, SinitEvent
+from tpm_sim.models import HashStart, SinitEvent, TbootModel
 
 SHA256 = HashAlgorithm.SHA256
 
@@ -34,7 +36,9 @@ _NO_PARAMETERS = bytes(4)
 class Sinit:
     """SINIT in one launch: its events, and what they are made of.
 
-    `module` and `capabilities` are None where the events hold their figures already.
+    `banks` are those that SINIT hashes for. `module` and `capabilities` are None where
+    the events hold their figures already. `combined` is the data of TPM 1.2's combined
+    event. The log lists HASH_START `times`.
     """
 
     events: Sequence[SinitEvent]
@@ -43,11 +47,14 @@ class Sinit:
     mle: Digests
     module: SinitModule | None = None
     capabilities: int | None = None
+    combined: bytes = b""
     hash_start: HashStart = HashStart.EXT
+    times: int = 1
 
     def records(self) -> Iterator[LogRecord]:
         """Tell HASH_START, then SINIT's events."""
-        yield self._hash_start()
+        for _ in range(self.times):
+            yield self._hash_start()
         for event in self.events:
             data = self._data(event)
             yield LogRecord(event.pcr, event.type, self._digests(event, data), data)
@@ -64,21 +71,20 @@ class Sinit:
     def _data(self, event: SinitEvent) -> bytes:
         if event.type == TXT_OSSINITDATA_CAP_HASH and self.capabilities is not None:
             return struct.pack("<I", self.capabilities)
-        return event.data
+        if event.type == TXT_COMBINED_HASH:
+            return self.combined
+        return secrets.token_bytes(32) if event.is_random else event.data
 
     def _digests(self, event: SinitEvent, data: bytes) -> Digests:
+        banks = event.banks or self.banks
         if event.pcr > LAST_PCR:
-            return {bank: bank.zero() for bank in self.banks}
+            return {bank: bank.zero() for bank in banks}
         if event.type == TXT_MLE_HASH:
             return self.mle
         if event.type == TXT_SINIT_PUBKEY_HASH and self.module is not None:
             key = SHA256.hash(self.module.modulus).value
-            return {bank: bank.hash(key) for bank in self.banks}
-        return {bank: self._digest(event, bank, data) for bank in self.banks}
-
-    @staticmethod
-    def _digest(event: SinitEvent, bank: HashAlgorithm, data: bytes) -> Digest:
-        return event.digests.get(bank) or bank.hash(data)
+            return {bank: bank.hash(key) for bank in banks}
+        return {bank: event.digests.get(bank) or bank.hash(data) for bank in banks}
 
 
 def hash_data_of(module: SinitModule) -> bytes:
@@ -114,3 +120,8 @@ def trenchboots_capabilities(module: int, *, mask_fix: bool) -> int:
     if mask_fix:
         asked |= (module & 0x100) | (0x410 if module & 0x400 else 0)
     return asked
+
+
+def sinit_banks_of(model: TbootModel) -> tuple[HashAlgorithm, ...]:
+    """Return the banks that a machine's SINIT hashes for."""
+    return model.sinit_banks or model.banks

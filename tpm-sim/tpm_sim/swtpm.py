@@ -176,6 +176,27 @@ class Swtpm:
             )
         return values
 
+    def write_nv(self, index: int, data: bytes) -> None:
+        """Put data into an NV index as the owner, whatever was there before."""
+        if self.read_nv(index) is not None:
+            self.send(wire.nv_undefine(index))
+        self.send(wire.nv_define(index, len(data)))
+        self.send(wire.nv_write(index, data))
+
+    def read_nv(self, index: int) -> bytes | None:
+        """Return what is in an NV index; None when it is not defined."""
+        response = self._exchange(wire.nv_read_public(index))
+        if wire.response_code(response) == wire.RC_HANDLE_1:
+            return None
+        size = wire.nv_size(response)
+        return wire.nv_data(self.send(wire.nv_read(index, size)))
+
+    def _exchange(self, command: bytes) -> bytes:
+        """Send one command and return the response, whatever it says."""
+        with self._connect(self.socket_path) as connection:
+            connection.sendall(command)
+            return _receive_response(connection)
+
     def _start(self) -> None:
         listeners = [self._listen(self.socket_path), self._listen(self._control_path)]
         server, control = (listener.fileno() for listener in listeners)

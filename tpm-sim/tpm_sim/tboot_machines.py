@@ -11,9 +11,9 @@ Two machines, and each again with a SHA-1 bank in the two older log formats:
 
 Sources of figures: [E5470] Dell Latitude E5470, TPM 2.0, tboot 1.10.2, log posted to
 tboot-devel on 2021-08-26; [T460p] Lenovo ThinkPad T460p, TPM 1.2, tboot 1.10.3, log
-posted to tboot-devel on 2022-01-31; [policy] tboot/common/policy.c: H(control word ||
-H(default policy)), of tboot 1.9.12 and later. Both laptops run the same SINIT module
-(6th and 7th generation, version 79).
+posted to tboot-devel on 2022-01-31. Both laptops run the same SINIT module (6th and
+7th generation, version 79). What depends on tboot's version is read from its file:
+tboot_image.py, tboot_policy.py.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from aemseal.words.events import (
     TXT_SINIT_PUBKEY_HASH,
 )
 from tpm_sim.eventlog import LogFormat
+from tpm_sim.heap import SinitTable
 from tpm_sim.models import SHA1, SHA256, HashStart, Map, SinitEvent, TbootModel
 from tpm_sim.sinit_figures import (
     BIOSAC_REG_DATA,
@@ -48,14 +49,12 @@ _HASH_START_DATA = bytes.fromhex(
     "755414dff4e11fba3d4adb0bb6bc8f04c0bd3b620ce567c329c8b20f7f5b1d9d00000000"
 )
 
-# BIOS ACM identity [E5470]; CPU S-CRTM status, LCP control, OS-to-SINIT capabilities
-# as tboot 1.10.1 and later request them [E5470].
+# BIOS ACM identity, CPU S-CRTM status, LCP control [E5470].
 _BIOS_ACM = bytes.fromhex("000000002710152006b00000000200000000000000000000").ljust(
     32, b"\0"
 )
 _SCRTM = bytes.fromhex("00000000")
 _LCP_CONTROL = bytes.fromhex("02000000")
-_CAPABILITIES = bytes.fromhex("02060000")
 _ABSENT = b"\0"
 
 # The key that signed the SINIT module; logged without data [E5470].
@@ -67,39 +66,33 @@ _SINIT_KEY = {
 }
 
 # Order and presence as SINIT 79 logs them [E5470].
-_DETAILS_AUTHORITIES_EVENTS = (
+DETAILS_AUTHORITIES_EVENTS = (
     SinitEvent(NO_PCR, TXT_PCR_MAPPING, bytes.fromhex("01000000")),
     SinitEvent(17, BIOSAC_REG_DATA, _BIOS_ACM),
     SinitEvent(17, CPU_SCRTM_STAT, _SCRTM),
     SinitEvent(17, LCP_CONTROL_HASH, _LCP_CONTROL),
     SinitEvent(17, LCP_DETAILS_HASH, _ABSENT),
     SinitEvent(17, STM_HASH, _ABSENT),
-    SinitEvent(17, TXT_OSSINITDATA_CAP_HASH, _CAPABILITIES),
+    SinitEvent(17, TXT_OSSINITDATA_CAP_HASH),
     SinitEvent(17, TXT_MLE_HASH),
     SinitEvent(17, NV_INFO_HASH, NV_INFO),
     SinitEvent(18, TXT_SINIT_PUBKEY_HASH, digests=_SINIT_KEY),
     SinitEvent(18, CPU_SCRTM_STAT, _SCRTM),
-    SinitEvent(18, TXT_OSSINITDATA_CAP_HASH, _CAPABILITIES),
+    SinitEvent(18, TXT_OSSINITDATA_CAP_HASH),
     SinitEvent(18, LCP_CONTROL_HASH, _LCP_CONTROL),
     SinitEvent(18, LCP_AUTHORITIES_HASH, _ABSENT),
     SinitEvent(18, NV_INFO_HASH, NV_INFO),
 )
 
-# BIOS ACM identity (20 bytes), MsegValid, StmHash, LcpPolicyControl, LcpPolicyHash,
-# OsSinitCaps, ProcScrtmStatus: 80 bytes [T460p].
-_COMBINED = bytes.fromhex(
-    "ffffffff3006162006b000000001ffffffffffff"
-    "0000000000000000"
-    "0000000000000000000000000000000000000000"
-    "00000000"
-    "0000000000000000000000000000000000000000"
-    "00000000"
-    "00000000"
+# What SINIT tells of itself with a TPM 1.2: version 8, no policy [T460p].
+T460P_TABLE = SinitTable(
+    version=8,
+    bios_acm_id=bytes.fromhex("ffffffff3006162006b000000001ffffffffffff"),
 )
 
-_LEGACY_EVENTS = (
+LEGACY_EVENTS = (
     SinitEvent(NO_PCR, TXT_PCR_MAPPING, bytes.fromhex("00000000")),
-    SinitEvent(17, TXT_COMBINED_HASH, _COMBINED),
+    SinitEvent(17, TXT_COMBINED_HASH),
     SinitEvent(18, TXT_MLE_HASH),
 )
 
@@ -111,13 +104,7 @@ TBOOT_DA = TbootModel(
     tboot_banks=(SHA256,),
     hash_start_data=_HASH_START_DATA,
     hash_start=HashStart.EXT,
-    sinit=_DETAILS_AUTHORITIES_EVENTS,
-    # [policy], and as logged [E5470]
-    policy={
-        SHA256: Digest.from_hex(
-            SHA256, "71be5852a14eabefebf0df0e1acc5da291883b6d4c5ab20914ed987c1daf3f91"
-        )
-    },
+    sinit=DETAILS_AUTHORITIES_EVENTS,
     policy_pcrs=(17, 18),
     xen_pcr=17,
     modules_pcr=17,
@@ -131,20 +118,15 @@ TBOOT_LEGACY = TbootModel(
     tboot_banks=(SHA256,),
     hash_start_data=_HASH_START_DATA,
     hash_start=HashStart.EXT,
-    sinit=_LEGACY_EVENTS,
-    # [policy]: the legacy policy with hash algorithm 0x0b; no such log is known
-    policy={
-        SHA256: Digest.from_hex(
-            SHA256, "9f6449ddf2b1dda0ac1df6f42b4f96e50f66bbd41aeb6ee49766432f1e328052"
-        )
-    },
+    sinit=LEGACY_EVENTS,
+    table=T460P_TABLE,
     policy_pcrs=(17,),
     xen_pcr=18,
     modules_pcr=19,
 )
 
 
-def _with_sha1_log(model: TbootModel, log_format: LogFormat, policy: str) -> TbootModel:
+def with_sha1_log(model: TbootModel, log_format: LogFormat) -> TbootModel:
     """Return the machine with a SHA-1 bank only, tboot's events included."""
     return replace(
         model,
@@ -156,20 +138,17 @@ def _with_sha1_log(model: TbootModel, log_format: LogFormat, policy: str) -> Tbo
         hash_start=(
             HashStart.SET if log_format is LogFormat.TXT_CONTAINER else HashStart.EXT
         ),
-        policy={SHA1: Digest.from_hex(SHA1, policy)},
+        # The details/authorities map with SHA-1 is a TPM 2.0 with extpol=sha1.
+        is_tpm12=model.map is Map.LEGACY,
     )
 
-
-# tboot >= 1.9.12 on TPM 2.0 with extpol=sha1 [policy].
-_DA_SHA1_POLICY = "7c41072ad0356c4724528df88c99ff6e8bd2ece5"
-# tboot >= 1.10.0 on TPM 1.2 [policy, T460p].
-_LEGACY_SHA1_POLICY = "c3438497fda827be3b321c5309a204f0c9e53943"
 
 TBOOT_MACHINES = (
     TBOOT_DA,
     TBOOT_LEGACY,
-    _with_sha1_log(TBOOT_DA, LogFormat.TCG_SHA1, _DA_SHA1_POLICY),
-    _with_sha1_log(TBOOT_DA, LogFormat.TXT_CONTAINER, _DA_SHA1_POLICY),
-    _with_sha1_log(TBOOT_LEGACY, LogFormat.TCG_SHA1, _LEGACY_SHA1_POLICY),
-    _with_sha1_log(TBOOT_LEGACY, LogFormat.TXT_CONTAINER, _LEGACY_SHA1_POLICY),
+    *(
+        with_sha1_log(model, log_format)
+        for model in (TBOOT_DA, TBOOT_LEGACY)
+        for log_format in (LogFormat.TCG_SHA1, LogFormat.TXT_CONTAINER)
+    ),
 )

@@ -20,13 +20,13 @@ from aemseal.words.events import (
     TXT_SINIT_PUBKEY_HASH,
 )
 from tpm_sim.acm import Acm, Platform
+from tpm_sim.memory import MemoryRange
 from tpm_sim.models import (
     SHA1,
     SHA256,
     Firmware,
     Generation,
     LogPlace,
-    MemoryRange,
     Processor,
     ReservingLine,
     SinitEvent,

@@ -14,14 +14,22 @@ from tpm_sim.errors import SimulationError
 
 RC_INITIALIZE = 0x100
 RC_LOCALITY = 0x907
+RC_HANDLE_1 = 0x18B
+"""The first handle names nothing."""
 
 _NO_SESSIONS = 0x8001
 _SESSIONS = 0x8002
+_CC_NV_UNDEFINE_SPACE = 0x122
+_CC_NV_DEFINE_SPACE = 0x12A
 _CC_PCR_ALLOCATE = 0x12B
+_CC_NV_WRITE = 0x137
 _CC_STARTUP = 0x144
 _CC_SHUTDOWN = 0x145
+_CC_NV_READ = 0x14E
+_CC_NV_READ_PUBLIC = 0x169
 _CC_PCR_READ = 0x17E
 _CC_PCR_EXTEND = 0x182
+_RH_OWNER = 0x40000001
 _RH_PLATFORM = 0x4000000C
 _SU_CLEAR = 0
 _HEADER = struct.Struct(">HII")
@@ -89,6 +97,55 @@ def pcr_allocate(active: Mapping[HashAlgorithm, bool]) -> bytes:
     for algorithm, is_active in active.items():
         body += _selection(algorithm, range(24) if is_active else ())
     return command(_SESSIONS, _CC_PCR_ALLOCATE, body)
+
+
+def nv_define(index: int, size: int) -> bytes:
+    """TPM2_NV_DefineSpace by the owner; owner and index may read and write it."""
+    attributes = 0x2 | 0x4 | 0x20000 | 0x40000 | 0x2000000
+    public = struct.pack(
+        ">IHIHH", index, HashAlgorithm.SHA256.tcg_id, attributes, 0, size
+    )
+    body = struct.pack(">I", _RH_OWNER) + _EMPTY_PASSWORD + struct.pack(">H", 0)
+    body += struct.pack(">H", len(public)) + public
+    return command(_SESSIONS, _CC_NV_DEFINE_SPACE, body)
+
+
+def nv_undefine(index: int) -> bytes:
+    """TPM2_NV_UndefineSpace by the owner."""
+    body = struct.pack(">II", _RH_OWNER, index) + _EMPTY_PASSWORD
+    return command(_SESSIONS, _CC_NV_UNDEFINE_SPACE, body)
+
+
+def nv_write(index: int, data: bytes) -> bytes:
+    """TPM2_NV_Write of an index, from its start."""
+    body = struct.pack(">II", index, index) + _EMPTY_PASSWORD
+    body += struct.pack(">H", len(data)) + data + struct.pack(">H", 0)
+    return command(_SESSIONS, _CC_NV_WRITE, body)
+
+
+def nv_read_public(index: int) -> bytes:
+    """TPM2_NV_ReadPublic of an index."""
+    return command(_NO_SESSIONS, _CC_NV_READ_PUBLIC, struct.pack(">I", index))
+
+
+def nv_size(response: bytes) -> int:
+    """Return the data size in the response to `nv_read_public`."""
+    (policy_size,) = struct.unpack_from(">H", response, _HEADER.size + 12)
+    (size,) = struct.unpack_from(">H", response, _HEADER.size + 14 + policy_size)
+    return int(size)
+
+
+def nv_read(index: int, size: int) -> bytes:
+    """TPM2_NV_Read of an index, from its start."""
+    body = struct.pack(">II", index, index) + _EMPTY_PASSWORD
+    return command(_SESSIONS, _CC_NV_READ, body + struct.pack(">HH", size, 0))
+
+
+def nv_data(response: bytes) -> bytes:
+    """Return the data in the response to `nv_read`."""
+    at = _HEADER.size + 4
+    (size,) = struct.unpack_from(">H", response, at)
+    return response[at + 2 : at + 2 + size]
 
 
 def response_code(response: bytes) -> int:
