@@ -65,10 +65,11 @@ def next_policy(
     version = parse_version(following.version)
     if version is None:
         return f"{following.path} has changed and does not tell its version"
+    own = launch.logged_policy.own
     found = (
-        _custom(launch, version)
-        if launch.logged_policy.is_custom
-        else _default(launch, running.version, following, version)
+        _default(launch, running.version, following, version)
+        if own is None or launch.logged_policy.rows
+        else _custom(launch.logged_policy.policy, own, launch.algorithm, version)
     )
     if isinstance(found, str):
         return found
@@ -123,17 +124,16 @@ def _default(
     return NextPolicy(rows[0].policy, rows[0].digest)
 
 
-def _custom(launch: TbootLaunch, version: Version) -> NextPolicy | str:
+def _custom(
+    policy: TbootPolicy, own: HashAlgorithm, bank: HashAlgorithm, version: Version
+) -> NextPolicy | str:
     """Return the same policy, as tboot since 1.8.0 takes it."""
-    policy, own = launch.logged_policy.policy, launch.logged_policy.own
-    if own is None:
-        raise ValueError("a custom policy is one that is known")
     if policy.data != policy.measured_bytes and version >= _FIRST_UNKNOWN:
         return (
             "the verified-launch policy names hash algorithm 0: what this tboot makes "
             "of it is not known"
         )
-    return NextPolicy(policy, policy.digest(launch.algorithm, own))
+    return NextPolicy(policy, policy.digest(bank, own))
 
 
 def _other_options(running: Source, following: Source) -> str | None:
@@ -149,8 +149,9 @@ def _other_options(running: Source, following: Source) -> str | None:
 
 
 def _words(source: Source, name: bytes) -> list[bytes]:
+    """Return what is said of an option; without a value tboot takes no notice of it."""
     words = (source.cmdline or b"").split()
-    return [word for word in words if word == name or word.startswith(name + b"=")]
+    return [word for word in words if word.startswith(name + b"=")]
 
 
 def _other_bank(launch: TbootLaunch, running: Source, following: Source) -> str | None:

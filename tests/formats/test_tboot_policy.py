@@ -174,6 +174,13 @@ class TestBytes:
         before = policy.digest(SHA1, SHA1, since_1_8=False)
         assert before.value == digest_of(old, "sha1", "sha1")
 
+    def test_the_zeros_in_place_of_the_bytes_are_as_long_as_tboots_own_hash(
+        self,
+    ) -> None:
+        policy = parse_policy(packed([Entry(ANY, 17)], control=2))
+        expected = hashlib.sha1(struct.pack("<I", 2) + bytes(32)).digest()
+        assert policy.digest(SHA1, SHA256).value == expected
+
     def test_the_outer_hash_is_the_banks_and_the_inner_one_tboots_own(self) -> None:
         data = packed([Entry(ANY, 17)], control=3)
         inner = hashlib.sha256(data).digest()

@@ -18,7 +18,7 @@ from tboot_boots import (
     Machine,
     a_boot,
 )
-from tboot_policies import ANY, NONE, Entry, digest_of, packed
+from tboot_policies import ANY, HALT, NONE, Entry, digest_of, packed
 
 from aemseal.measure.boot_entry import BootEntry, Role
 from aemseal.measure.calibrate import Calibration, Candidate, calibrate
@@ -50,7 +50,7 @@ def test_an_option_that_changes_what_is_extended_refuses_every_pcr(
 
 
 def test_other_words_of_tboots_command_line_change_the_mle_alone() -> None:
-    following = with_words(a_boot(), b"logging=serial pcr_mapped extpolicy=sha1")
+    following = with_words(a_boot(), b"logging=serial extpol extpolicy=sha1")
     prediction = next_boot(running(DA, a_boot()), following)
     assert values(prediction) == DA.values(following)
 
@@ -187,6 +187,15 @@ def test_tpm_1_2_with_the_da_map_has_modules_in_pcr_19_since_1_10() -> None:
     assert sha1_values(sha1_next(calibration, following)) == machine.values(following)
 
 
+def test_modules_move_to_where_the_next_versions_default_policy_puts_them() -> None:
+    """1.7 on a TPM 1.2 with the da map had them in PCR 17."""
+    before = default("fb519d3c44a45a2708b59da63cdc2461e73acf6f", (17, 17, 17), da=True)
+    after = default(TPM12_DEFAULT, (17, 19, 19), da=True)
+    calibration = sha1_running(before, with_version(a_boot(), "1.7.4", b"tboot"))
+    following = with_version(a_boot(), "1.10.5")
+    assert sha1_values(sha1_next(calibration, following)) == after.values(following)
+
+
 def test_a_da_log_of_before_1_10_may_be_of_two_kinds_of_machine() -> None:
     """On a TPM 1.2 the update would move the modules, on a TPM 2.0 the bank."""
     machine = default(TPM12_DA_OLD, (17, 17, 17), da=True)
@@ -224,6 +233,16 @@ def test_an_own_policy_in_sha1_may_be_of_a_tpm_2_whose_bank_changes() -> None:
     prediction = sha1_next(calibration, with_version(old, "1.10.5", b"new"))
     reasons = {each.pcr: each.reason for each in prediction.refusals}
     assert "may extend another bank than sha1" in reasons[18]
+
+
+def test_lists_in_another_algorithm_than_the_banks_are_not_looked_at() -> None:
+    """The policy's own hash shows it: tboot extends every bank, and compares none."""
+    entries = [Entry(0, NONE), Entry(1, 18, (bytes(32),)), Entry(ANY, 19)]
+    data = packed(entries, kind=HALT)
+    machine = Sha1Machine(digest_of(data, "sha1", "sha256"), (18, 18, 19))
+    calibration = sha1_running(machine, a_boot(), data)
+    following = a_boot().with_module(1, image=b"new kernel")
+    assert sha1_values(sha1_next(calibration, following)) == machine.values(following)
 
 
 def test_an_own_policy_of_algorithm_0_is_measured_as_4_since_1_8() -> None:
