@@ -33,6 +33,7 @@ FILES: Mapping[str, bytes] = {
     "/run/aemseal/record": b"aemseal-record 1\n",
     "/var/lib/aemseal/state.json": b"{}\n",
     "/var/lib/aemseal/baseline.json": b"{}\n",
+    "/var/lib/aemseal/initramfs.json": b"{}\n",
 }
 
 XEN = Wanted("/boot/xen.gz", View.RAW)
@@ -105,6 +106,7 @@ def questions(host: Host) -> dict[str, Callable[[], object]]:
         "hook": host.hook_record,
         "state": lambda: host.saved("state.json"),
         "baseline": lambda: host.saved("baseline.json"),
+        "initramfs": lambda: host.saved("initramfs.json"),
         "xen.cfg": lambda: host.small_file(XEN_CFG),
         "no file": lambda: host.small_file("/boot/efi/EFI/xen/xen.cfg"),
     }

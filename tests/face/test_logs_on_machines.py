@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from event_log_bytes import VECTORS, needs_vectors
-from host_memory import memory_log, plant_memory
+from host_memory import memory_log, pack, plant_memory
 from host_tree import plant
 from laptop import Laptop, changed, run
 from refusals import LOG
@@ -23,6 +23,8 @@ ADDRESS, SIZE = 0x180000, 0x8000
 CONSOLE = f"(XEN) SLAUNCH: reserving event log [{ADDRESS:#x}, {ADDRESS + SIZE:#x})\n"
 WHERE = f"the event log at {ADDRESS:#x} that Xen reserved (/dev/mem)"
 
+LOG_FILE = "/sys/kernel/security/txt/tpm12_binary_evtlog"
+T460P_TEXT = VECTORS / "drtm/tboot-devel_2022-01-31_T460p_tpm12_1.10.3.txt"
 T460P = {
     17: "564d58b956e12bd98c0917e0185387df53556cb5",
     18: "9b99b3b24834ffab56a950d1af833a437c90bc71",
@@ -88,12 +90,27 @@ class TestTpm12:
         log = (VECTORS / "drtm/rebuilt_T460p_tpm12.bin").read_bytes()
         values = {pcr: T460P.get(pcr, "00" * 20) for pcr in range(24)}
         pcrs = {f"{BANK_FOLDER}/{n}": f"{v}\n".encode() for n, v in values.items()}
-        log_file = "/sys/kernel/security/txt/tpm12_binary_evtlog"
-        return plant(tmp_path, {VERSION_FILE: b"1\n", log_file: log, **pcrs})
+        return plant(tmp_path, {VERSION_FILE: b"1\n", LOG_FILE: log, **pcrs})
 
     def test_its_log_is_held_against_the_kernels_pcrs(self, root: Path) -> None:
         ran = run("--root", str(root), "--pcrs", "sha1:17,18,19", "log")
         assert ran.code == 0
+        assert "replays to the TPM's sha1 PCR 17, 18, 19" in ran.out
+
+    @pytest.mark.parametrize("packed_lines", [0, 200])
+    def test_its_log_may_be_in_tboots_memory_alone(
+        self, root: Path, packed_lines: int
+    ) -> None:
+        printed = (
+            T460P_TEXT.read_bytes().partition(b"\t buf:\n")[2].splitlines(keepends=True)
+        )
+        parts = [pack(b"".join(printed[:packed_lines]), 1)] if packed_lines else []
+        rest = b"".join(printed[packed_lines:])
+        plant_memory(root, {0x60000: memory_log(rest, parts)}, 0x68000)
+        (root / LOG_FILE.lstrip("/")).unlink()
+        ran = run("--root", str(root), "--pcrs", "sha1:17,18,19", "log")
+        assert ran.code == 0
+        assert "tboot-text log tboot's memory log at 0x60000 (/dev/mem): " in ran.out
         assert "replays to the TPM's sha1 PCR 17, 18, 19" in ran.out
 
     def test_another_value_there_is_found_out(self, root: Path) -> None:

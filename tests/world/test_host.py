@@ -41,6 +41,7 @@ from aemseal.world import log_places
 from aemseal.world.config import Config
 from aemseal.world.host import Host, LiveHost
 from aemseal.world.log_places import LOG_PLACES
+from aemseal.world.programs import read_program
 
 
 @pytest.fixture
@@ -267,4 +268,4 @@ def test_programs_are_run_on_this_machine_alone(
     monkeypatch.setattr(host_module, "LogPlaces", Places)
     (tmp_path / "there").symlink_to("/")
     LiveHost(tmp_path / root).event_logs()
-    assert given == [host_module.read_program if runs else None]
+    assert given == [read_program if runs else None]

@@ -106,6 +106,11 @@ class TestDamage:
         with pytest.raises(FormatError, match="at offset"):
             memory_log_text(with_head(data, **fields))
 
+    def test_more_parts_than_the_header_has_room_for_are_refused(self) -> None:
+        data = with_head(memory_log(TEXT), count=11)
+        with pytest.raises(FormatError, match="has 11 packed parts at offset 60"):
+            memory_log_text(data)
+
     @pytest.mark.parametrize(
         ("packed", "words"),
         [

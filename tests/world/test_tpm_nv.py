@@ -20,7 +20,7 @@ from tpm2_pytss import ESYS_TR, TPM2B_NV_PUBLIC, TPMA_NV
 pytestmark = pytest.mark.tpm
 
 INDEX = 0x01C10131
-POLICY = bytes(range(256)) * 3
+POLICY = bytes(range(251)) * 3
 PASSWORD = b"the password of somebody else"
 
 
