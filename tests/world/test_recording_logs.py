@@ -70,6 +70,7 @@ class TestLogs:
         assert (folder / "event-log.bin").read_bytes() == b"the log"
         assert (folder / "event-log-2.bin").read_bytes() == b"heap".ljust(4096, b"\0")
         assert (folder / "event-log-3.bin").read_bytes() == TEXT
+        assert len(list(folder.glob("event-log*"))) == 3
 
     def test_the_first_is_there_for_a_tool_that_asks_for_one(
         self, folder: Path
