@@ -43,8 +43,7 @@ _MAXIMAL_LOG_SIZE = 0x10000
 """More than any launcher's buffer: what a descriptor may claim to be believed."""
 _DESCRIPTOR_SIZE = 24
 _HEAD_DATA_SIZE = 28
-HEAD_SIZE = 32 + _HEAD_DATA_SIZE
-"""The record that a bank's log begins with."""
+_HEAD_SIZE = 32 + _HEAD_DATA_SIZE
 _HEAD_ALGORITHM, _HEAD_DIGEST_SIZE = slice(20, 24), slice(24, 28)
 _TCG_SIGNATURE = b"Spec ID Event"
 _SHA1 = HashAlgorithm.SHA1
@@ -126,8 +125,8 @@ def head_algorithm(
 
     The head must end at `end` or before (default: the last byte).
     """
-    head = data[offset : offset + HEAD_SIZE]
-    if len(head) < HEAD_SIZE or (end is not None and end < offset + HEAD_SIZE):
+    head = data[offset : offset + _HEAD_SIZE]
+    if len(head) < _HEAD_SIZE or (end is not None and end < offset + _HEAD_SIZE):
         return None
     pcr, event_type = (int.from_bytes(head[at : at + 4], "little") for at in (0, 4))
     data_size = int.from_bytes(head[28:32], "little")

@@ -22,7 +22,6 @@ from dataclasses import replace
 from aemseal.formats import txt_log
 from aemseal.formats.bank_merge import BankLog
 from aemseal.formats.per_bank_log import (
-    HEAD_SIZE,
     BankDescriptor,
     head_algorithm,
     merged_log,
@@ -154,13 +153,13 @@ def _bank_begins(data: bytes, start: int, bank: BankDescriptor) -> bool:
     algorithm = HashAlgorithm.with_id(bank.algorithm)
     if algorithm is not HashAlgorithm.SHA1:
         return algorithm is None or head_algorithm(data, first, end) is algorithm
-    head = HEAD_SIZE if head_algorithm(data, first, end) else 0
-    return _records_fill(data, first + head, end)
+    return _records_fill(data, first, end)
 
 
 def _records_fill(data: bytes, place: int, end: int) -> bool:
     """Whether SHA-1 records of a launch reach from `place` to `end`, to the byte.
 
+    A head, where SHA-1's log has one, is such a record too.
     Steps from record to record, for this is asked at every page of a heap.
     """
     while place < end:

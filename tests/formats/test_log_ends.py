@@ -76,6 +76,11 @@ class TestAmdWithATpm20:
         with pytest.raises(FormatError, match=f"log has {self.SIZE} bytes; it ends"):
             parse_event_log(self.log(self.SIZE)[: -len(XEN)])
 
+    def test_that_end_may_be_the_headers_and_the_buffers(self) -> None:
+        assert len(parse_event_log(self.log(self.SIZE - len(XEN))).events) == 1
+        full = self.log(self.SIZE, allocated=self.SIZE)
+        assert len(parse_event_log(full + XEN).events) == 2
+
     def test_a_record_does_not_reach_over_that_end(self) -> None:
         with pytest.raises(FormatError, match="event 1: data needs 19 bytes and 18"):
             parse_event_log(self.log(self.SIZE - 1))
@@ -110,11 +115,12 @@ class TestAmdWithATpm12:
 
     @classmethod
     def log(
-        cls, records: bytes | None = None, *, name: bytes = b"00", size: int = 0x30
+        cls, *, name: bytes = b"00", size: int = 0x30, header_size: int | None = None
     ) -> bytes:
-        inner = container(cls.RECORDS if records is None else records)
+        inner = container(cls.RECORDS)
+        header = inner[: 48 if header_size is None else header_size]
         fixed = struct.pack("<16sIBBBBB", b"Spec ID Event" + name, 0, 2, 1, 1, 0, size)
-        return sha1_record(0, 3, bytes(20), fixed + inner[:48]) + inner[48:]
+        return sha1_record(0, 3, bytes(20), fixed + header) + inner[len(header) :]
 
     @pytest.mark.parametrize("name", [b"00", b"02"])
     def test_the_header_is_event_0_and_the_container_follows(self, name: bytes) -> None:
@@ -139,9 +145,12 @@ class TestAmdWithATpm12:
                 parse_event_log(data[:size])
             assert info.value.offset <= size
 
-    def test_a_size_that_disagrees_is_refused(self) -> None:
-        with pytest.raises(FormatError, match="vendor info of 47 bytes at offset 56"):
-            parse_event_log(self.log(size=0x2F))
+    @pytest.mark.parametrize(("size", "header"), [(47, 48), (47, 47), (49, 49)])
+    def test_another_size_of_the_vendor_info_is_refused(
+        self, size: int, header: int
+    ) -> None:
+        with pytest.raises(FormatError, match=f"info of {size} bytes at offset 56"):
+            parse_event_log(self.log(size=size, header_size=header))
 
     def test_another_type_of_record_is_no_header(self) -> None:
         data = self.log()

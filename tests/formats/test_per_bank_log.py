@@ -214,7 +214,9 @@ class TestWhatIsNoPerBankLog:
             head(0x0B, size=20),
             head(0x0B)[:4] + b"\4" + head(0x0B)[5:],
             b"\1" + head(0x0B)[1:],
-            sha1_record(0, 3, bytes(20), b"Spec ID Event00\0" + b"\2" * 12),
+            sha1_record(
+                0, 3, bytes(20), struct.pack("<16sIII", b"Spec ID Event00", 0, 4, 20)
+            ),
             sha1_record(0, 3, bytes(20), bytes(27)),
             struct.pack("<II", 4, 0xB8F30176) + b"\1" * 20 + bytes(4),
             struct.pack("<II", 4, 0) + bytes(20) + struct.pack("<I", 4) + b"data",

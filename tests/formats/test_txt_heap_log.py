@@ -229,7 +229,18 @@ class TestWhereItLies:
         with pytest.raises(LogError, match="is not in the TXT heap"):
             parse_event_log(bytes(Heap(below, SHA256_BANK)))
 
-    @pytest.mark.parametrize("spare", [1, 4, 31, 32, 60])
+    def test_a_bank_below_the_heap_is_not_at_its_end(self) -> None:
+        base = 0x100000
+        below = bank_pointers(
+            bank_descriptor(0x0B, base + LOG_OFFSET, len(SHA256_BANK)),
+            bank_descriptor(4, base - PAGE, len(SHA1_BANK)),
+        )
+        data = bytearray(bytes(Heap(below, SHA256_BANK)))
+        data[-PAGE : len(SHA1_BANK) - PAGE] = SHA1_BANK
+        with pytest.raises(LogError, match="no event log is at 0x110176"):
+            read_heap_log(parse_txt_heap(bytes(data), base))
+
+    @pytest.mark.parametrize("spare", [-1, -4, 1, 4, 31, 32, 60])
     def test_sha1_records_must_fill_their_bounds(self, spare: int) -> None:
         pointer = bank_descriptor(4, ADDRESS, len(SHA1_BANK) + spare)
         with pytest.raises(LogError, match="is not in the TXT heap"):
