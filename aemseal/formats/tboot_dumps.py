@@ -90,10 +90,7 @@ def own_records(text: bytes, dump: Dump) -> tuple[Extend, ...]:
     for one that is not tboot's own.
     """
     records: list[Extend] = []
-    end = dump.end
     for found in marks(text, _RECORD, dump.end):
-        if found.start() < end:
-            continue
         cursor = LineCursor(text, found.start(), "record of tboot's")
         if dump.is_agile:
             event = _agile_record(cursor, 0)
@@ -107,7 +104,6 @@ def own_records(text: bytes, dump: Dump) -> tuple[Extend, ...]:
                 found.start(),
             )
         records.append((event.pcr, digests))
-        end = cursor.end
     return tuple(records)
 
 
@@ -211,7 +207,13 @@ def _read_agile(cursor: LineCursor) -> Dump | None:
         events.append(event)
     _require_met(cursor, first, end)
     unknown = tuple(each for each in sizes if HashAlgorithm.with_id(each) is None)
-    return Dump(algorithms, tuple(events), cursor.end, True, unknown)
+    return Dump(
+        algorithms,
+        tuple(events),
+        cursor.end,
+        is_agile=True,
+        unknown_algorithms=unknown,
+    )
 
 
 def _spec_id(cursor: LineCursor) -> tuple[Event, dict[int, int]]:

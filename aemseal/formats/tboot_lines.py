@@ -73,7 +73,7 @@ class LineCursor:
             newline = self._text.find(b"\n", self.offset)
             self.end = len(self._text) if newline < 0 else newline + 1
             line = self._text[self.offset : min(self.end, self.offset + LONGEST_LINE)]
-            content = line[_BEGINNING.match(line).end() :]  # type: ignore[union-attr]
+            content = _BEGINNING.sub(b"", line, count=1)
             if content.strip():
                 return content.decode("ascii", "backslashreplace").strip()
         raise FormatError(f"{self.what}: the text ends", len(self._text), WHOLE_TEXT)

@@ -76,7 +76,8 @@ def last_list(text: bytes) -> MeasurementList | None:
     """Read the last list of "VL measurements"; None when the text has none.
 
     Raises FormatError with the offset when it is damaged, or the text ends before a
-    whole line after it: a list does not say how long it is. LogError for an unknown bank.
+    whole line after it: a list does not say how long it is. LogError for a bank that is
+    not known.
     """
     start = last_mark(text, _LIST)
     if start is None:

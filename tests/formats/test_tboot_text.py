@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 from event_log_bytes import SIZES, VECTORS, needs_vectors
@@ -198,6 +199,13 @@ def test_only_the_last_dump_counts() -> None:
     assert parse(earlier + WHOLE_12) == parse(WHOLE_12)
 
 
+@pytest.mark.parametrize(
+    "empty", [container([]), empty_agile(), banks({SHA1: [], SHA256: []})]
+)
+def test_the_empty_dump_from_before_the_launch_does_not_count(empty: str) -> None:
+    assert parse(empty + WHOLE_12) == parse(WHOLE_12)
+
+
 def test_a_damaged_dump_does_no_harm_before_a_whole_one() -> None:
     assert parse(container(SINIT)[:-70] + "\n" + WHOLE_12) == parse(WHOLE_12)
 
@@ -238,7 +246,9 @@ def test_a_list_stands_in_for_records_that_tboot_did_not_append() -> None:
     ],
 )
 @pytest.mark.parametrize("text", [WHOLE_12, WHOLE_AGILE, WHOLE_BANKS])
-def test_what_a_console_adds_changes_nothing(text: str, console) -> None:  # type: ignore[no-untyped-def]
+def test_what_a_console_adds_changes_nothing(
+    text: str, console: Callable[[str], str]
+) -> None:
     assert parse_tboot_text(console(text).encode("latin-1")) == parse(text)
 
 
