@@ -103,7 +103,7 @@ def _require_plausible(data: bytes) -> None:
             "this is no event log: no PCR index",
             0,
             "known are TCG logs (SHA-1, crypto-agile, bank by bank), the TXT event "
-            "container and a whole TXT heap",
+            "container, a whole TXT heap, and what txt-stat prints",
         )
 
 
