@@ -349,6 +349,18 @@ class TestEventsThatCannotBeForeseen:
         one = bytes([1]) + bytes(47)
         assert live["sha384"][18] == hashlib.sha384(bytes(48) + one).digest()
 
+    @pytest.mark.parametrize(
+        ("name", "is_listed"),
+        [("tboot-da-capped", False), ("tboot-da-capped-listed", True)],
+    )
+    def test_caps_are_in_some_logs_only(
+        self, laptop: Make, name: str, is_listed: bool
+    ) -> None:
+        launch, _ = booted(laptop(model_of(name)))
+        kinds = {each[1] for each in read_log("tcg-agile", launch.log)}
+        assert (0x4FF in kinds) is is_listed
+        assert 0x501 in kinds
+
 
 class TestSinitModules:
     @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import struct
 
-SIZES = {"sha1": 20, "sha256": 32}
-NAMES = {0x4: "sha1", 0xB: "sha256"}
+SIZES = {"sha1": 20, "sha256": 32, "sha384": 48}
+NAMES = {0x4: "sha1", 0xB: "sha256", 0xC: "sha384"}
 
 Record = tuple[int, int, dict[str, bytes], bytes]
 """PCR, type, digest by bank, data."""

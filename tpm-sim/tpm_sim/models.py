@@ -116,6 +116,9 @@ class TbootModel(MachineModel):
     sinit_banks: tuple[HashAlgorithm, ...] = ()
     """The banks that SINIT can hash for; all when empty."""
 
+    lists_caps: bool = False
+    """Whether SINIT logs that it closed the banks that it cannot hash for."""
+
     hash_start_times: int = 1
     """How often the log lists HASH_START."""
 

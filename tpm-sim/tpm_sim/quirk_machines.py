@@ -161,15 +161,18 @@ _CAPS = tuple(
 )
 _RANDOM = SinitEvent(17, RANDOM_VALUE, is_random=True)
 
+# SINIT cannot hash for a bank that the TPM has, and closes it [SDG].
+_CLOSED_BANK = replace(
+    TBOOT_DA,
+    name="tboot-da-capped",
+    banks=(SHA1, SHA256, SHA384),
+    sinit_banks=(SHA1, SHA256),
+    sinit=(*TBOOT_DA.sinit, *_CAPS),
+)
+
 _UNFORESEEN = (
-    # SINIT cannot hash for a bank that the TPM has, and closes it [SDG].
-    replace(
-        TBOOT_DA,
-        name="tboot-da-capped",
-        banks=(SHA1, SHA256, SHA384),
-        sinit_banks=(SHA1, SHA256),
-        sinit=(*TBOOT_DA.sinit, *_CAPS),
-    ),
+    _CLOSED_BANK,
+    replace(_CLOSED_BANK, name="tboot-da-capped-listed", lists_caps=True),
     # A module that is not for production makes PCR 17 another each time [SDG].
     replace(TBOOT_DA, name="tboot-da-random", sinit=(*TBOOT_DA.sinit, _RANDOM)),
 )

@@ -28,6 +28,7 @@ from tpm_sim.heap import SinitTable
 from tpm_sim.launch import LAST_PCR, Measured
 from tpm_sim.models import SHA1, SHA256, TbootModel
 from tpm_sim.sinit import Sinit, hash_data_of, selected_module, sinit_banks_of
+from tpm_sim.sinit_figures import CAP_VALUE
 from tpm_sim.skipped import measured_modules
 from tpm_sim.tboot_image import TbootImage
 from tpm_sim.tboot_logs import leave_logs
@@ -77,20 +78,24 @@ class TbootLaunch:
         if sinit is None:
             return None
         policy = self._policy(tboot)
+        model = self.model
+        records = tuple(sinit.records())
         told = ToldLaunch(
             tboot=tboot,
             cmdline=entry.kernel.cmdline,
-            is_tpm2=not self.model.is_tpm12,
-            banks=sinit_banks_of(self.model),
-            log_format=self.model.event_log,
-            sinit=tuple(sinit.records()),
+            is_tpm2=not model.is_tpm12,
+            banks=model.banks if model.lists_caps else sinit_banks_of(model),
+            log_format=model.event_log,
+            sinit=tuple(
+                each for each in records if model.lists_caps or each.type != CAP_VALUE
+            ),
             own=tuple(self._own_records(policy, entry.modules)),
             policy=policy,
             table=self._table(sinit.hash_data, mle),
             capabilities=sinit.capabilities or 0,
             module_capabilities=self._module_capabilities(sinit),
         )
-        records = (*told.sinit, *told.own)
+        records = (*records, *told.own)
         extends = tuple(
             (record.pcr, record.digests)
             for record in records
