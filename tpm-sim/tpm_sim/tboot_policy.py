@@ -83,11 +83,10 @@ class LaunchPolicy:
         return bank.hash(control + inner)
 
     def entry(self, module: int) -> PolicyEntry | None:
-        """Return the entry for a module: its own, else that for any."""
-        for number in (module, _ANY_MODULE):
-            for entry in self.entries:
-                if entry.module == number:
-                    return entry
+        """Return the first entry that is for this module, or for any."""
+        for entry in self.entries:
+            if entry.module in (module, _ANY_MODULE):
+                return entry
         return None
 
 
