@@ -3,7 +3,7 @@
 
 After the launch tboot removes, unmeasured, every module but the first that is a SINIT
 ACM (for any platform), and one LCP policy data file. Here is how it tells them (which
-of several files it removes is measure/tboot.py's), and
+of several files it removes is measure/tboot_files.py's), and
 which bytes of an ACM the processor hashes when it is launched (HASH_START).
 
 Sources: tboot/txt/acmod.c (is_acmod, is_sinit_acmod, get_acmod_info_table,
