@@ -226,6 +226,10 @@ def test_a_launch_whose_log_is_not_shown_hides_behind_no_older_one(empty: str) -
     refused(empty, "no event log, and not the tables to rebuild it from")
 
 
+def test_an_older_launch_s_list_ends_no_log_without_records() -> None:
+    refused(TEXT_12 + container(SINIT), "it ends before tboot's measurements")
+
+
 def test_a_log_without_tboots_measurements_is_cut_off() -> None:
     refused(container(SINIT), "it ends before tboot's measurements")
 
