@@ -7,7 +7,7 @@ Documentation/ABI/stable/sysfs-hypervisor-xen (buildid).
 
 from __future__ import annotations
 
-from aemseal.formats.tboot_policy import parse_policy
+from aemseal.formats.tboot_policy import parse_policy, wrapped_policies
 from aemseal.measure.launch import RunningSystem
 from aemseal.measure.replay import VerifiedLog
 from aemseal.measure.stack import wants_policies
@@ -34,27 +34,30 @@ def read_policies(host: Host, verified: VerifiedLog) -> tuple[bytes, ...]:
     """Return what may be tboot's policy: none is asked for where a default explains.
 
     They are an NV index each, as far as a TPM 2.0 lets it be read, and the file that
-    the configuration names. FormatError when that file is no policy, BootFileError
-    when it is not there.
+    the configuration names: a policy, or LCP policy data around one. FormatError when
+    that file is neither, BootFileError when it is not there.
     """
     if not wants_policies(verified):
         return ()
     indexes = (_nv_index(host, index) for index in NV_INDEXES)
     copy = host.tboot_policy()
-    if copy is not None:
-        _require_policy(copy)
-    return tuple(each for each in (*indexes, copy) if each is not None)
+    named = () if copy is None else _policies_of(copy)
+    return (*(each for each in indexes if each is not None), *named)
 
 
-def _require_policy(copy: bytes) -> None:
+def _policies_of(copy: bytes) -> tuple[bytes, ...]:
+    wrapped = wrapped_policies(copy)
+    if wrapped:
+        return wrapped
     try:
         parse_policy(copy)
     except FormatError as error:
         raise FormatError(
             f"the file of tboot_policy holds no verified-launch policy: {error.what}",
             error.offset,
-            "name the file that tb_polgen made",
+            "name the file that tb_polgen made, or the LCP policy data it went into",
         ) from None
+    return (copy,)
 
 
 def _nv_index(host: Host, index: int) -> bytes | None:

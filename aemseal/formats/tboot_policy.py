@@ -28,6 +28,13 @@ PCR_NONE = 255
 MOST_POLICY_BYTES = 2124
 """tboot's buffer (MAX_TB_POLICY_SIZE with 64-byte hashes); a longer policy is cut."""
 
+ELEMENT_UUID = bytes.fromhex("410693c3cbe3404fd79127f8b9e25c86")
+"""Of the launch control policy's custom element in which a policy may lie.
+
+Source: tboot include/lcp3.h, LCP_CUSTOM_ELEMENT_TBOOT_UUID."""
+
+MOST_ELEMENTS = 8
+
 LARGEST_MODULE = 127
 """Entries name modules up to this one."""
 
@@ -142,6 +149,21 @@ def parse_policy(data: bytes) -> TbootPolicy:
     entries = tuple(_entry(reader, algorithm) for _ in range(count))
     used = data[: reader.offset]
     return TbootPolicy(PolicyType(kind), algorithm, control, entries, used)
+
+
+def wrapped_policies(data: bytes) -> tuple[bytes, ...]:
+    """Return what lies in tboot's elements of LCP policy data, or of one element file.
+
+    The bytes behind each UUID, no more than a policy has, and of MOST_ELEMENTS at
+    most. The lists around them are not read: who believes a policy asks its digest.
+    """
+    found: list[bytes] = []
+    at = data.find(ELEMENT_UUID)
+    while at >= 0 and len(found) < MOST_ELEMENTS:
+        start = at + len(ELEMENT_UUID)
+        found.append(data[start : start + MOST_POLICY_BYTES])
+        at = data.find(ELEMENT_UUID, start)
+    return tuple(found)
 
 
 def _list_algorithm(reader: ByteReader) -> HashAlgorithm:

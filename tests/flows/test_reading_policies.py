@@ -74,6 +74,13 @@ def test_nothing_is_asked_for_where_tboot_did_not_launch(tmp_path: Path) -> None
     assert read_policies(host, verified(log_of(extends))) == ()
 
 
+def test_a_policy_is_taken_out_of_lcp_policy_data(tmp_path: Path) -> None:
+    element = bytes.fromhex("410693c3cbe3404fd79127f8b9e25c86") + OWN.data
+    data = b"Intel(R) TXT LCP_POLICY_DATA".ljust(48, b"\0") + element + bytes(32)
+    found = read_policies(a_host(tmp_path, {}, data), own_log())
+    assert found == (OWN.data + bytes(32),)
+
+
 def test_a_recording_answers_as_the_machine_did(tmp_path: Path) -> None:
     host = a_host(tmp_path, {0x01200001: OTHER}, OWN.data)
     recorder = RecordingHost(host)

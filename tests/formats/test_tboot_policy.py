@@ -26,10 +26,13 @@ from tboot_policies import (
 from unpacked import unpacked
 
 from aemseal.formats.tboot_policy import (
+    ELEMENT_UUID,
+    MOST_ELEMENTS,
     MOST_POLICY_BYTES,
     PolicyEntry,
     PolicyType,
     parse_policy,
+    wrapped_policies,
 )
 from aemseal.words.digest import HashAlgorithm
 from aemseal.words.errors import FormatError
@@ -202,6 +205,34 @@ class TestBytes:
         policy = parse_policy(packed(entries))
         found = [policy.entry_for(number) for number in range(3)]
         assert ["no" if each is None else each.pcr for each in found] == pcrs
+
+
+class TestElements:
+    def test_the_element_of_tboots_own_tool_holds_the_policy(
+        self, tmp_path: Path
+    ) -> None:
+        data = polgen(tmp_path, ["--create", "--type", "nonfatal"])
+        element = tmp_path / "element"
+        words = ["--create", "--type", "custom", "--uuid", "tboot", "--out"]
+        tool = unpacked("tb_polgen").with_name("lcp2_crtpolelt")
+        subprocess.run([tool, *words, element, tmp_path / "policy"], check=True)
+        (wrapped,) = wrapped_policies(element.read_bytes())
+        assert parse_policy(wrapped).data == data
+
+    @given(st.lists(st.binary(max_size=40), max_size=12))
+    def test_what_is_behind_each_uuid_is_returned_up_to_a_number(
+        self, parts: list[bytes]
+    ) -> None:
+        data = b"list" + b"".join(ELEMENT_UUID + each for each in parts)
+        found = wrapped_policies(data)
+        assert len(found) == min(len(parts), MOST_ELEMENTS)
+        for part, each in zip(parts, found, strict=False):
+            assert each.startswith(part)
+
+    def test_no_more_than_a_policys_bytes_are_kept_of_each(self) -> None:
+        data = (ELEMENT_UUID + bytes(MOST_POLICY_BYTES)) * 2
+        assert [len(e) for e in wrapped_policies(data)] == [MOST_POLICY_BYTES] * 2
+        assert wrapped_policies(bytes(64)) == ()
 
 
 GOOD = packed([Entry(0, NONE), Entry(1, 19, (b"h" * 32,))], kind=CONTINUE_UNVERIFIED)
