@@ -94,7 +94,9 @@ def prediction_lines(
     ]
     lines = [f"next boot: {prediction.entry}", *table(rows), ""]
     lines += pcr_lines(prediction, selection, now, changes)
-    lines += [f"PCR {each.pcr} refused: {each.reason}" for each in prediction.refusals]
+    lines += [f"refused: {each.sentence}" for each in prediction.refusals]
+    if any(each.pcr in selection for each in prediction.refusals):
+        lines.append("nothing can be staged for it: the next boot will be blind")
     lines += [f"caution: {each}" for each in prediction.cautions]
     return lines
 

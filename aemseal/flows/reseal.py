@@ -31,6 +31,18 @@ if TYPE_CHECKING:
     from aemseal.flows.vault import Vault
 
 
+class BlindBootError(PredictionError):
+    """What the next boot measures cannot be known: nothing can be staged for it."""
+
+
+_BLIND = (
+    "nothing is staged, so the next boot will be blind: it shows no secret, and "
+    "nothing proves it. Start it only if you made this change or expect it. To make it "
+    "the last one: after it, read `aemseal explain`; if nothing else differs, take the "
+    "vault down and enrol again on your own word (aemseal remove, aemseal enrol text)"
+)
+
+
 @dataclass(frozen=True)
 class NextBoot:
     """The next boot, predicted, and what changes with it.
@@ -73,7 +85,7 @@ def next_boot(
     try:
         boot = predicted_boot(prediction, look.selection, host.now(), known)
     except PredictionError as error:
-        problem = error
+        problem = BlindBootError(error.message, error.hint or _BLIND)
     word = standing(state, boot.policy) if boot else "unknown"
     return NextBoot(look, prediction, changes, boot, problem, word, entry is None)
 

@@ -16,7 +16,7 @@ from aemseal.flows.moves import (
     UNKNOWN,
     standing,
 )
-from aemseal.flows.reseal import next_boot
+from aemseal.flows.reseal import BlindBootError, next_boot
 from aemseal.flows.state import NextBootCheck, SealedBoot, VaultState
 from aemseal.formats.hook_files import HookRecord
 from aemseal.formats.tpm_policy import policy_pcr
@@ -298,6 +298,8 @@ def _next_step(status: Status) -> str:
         return _STEP_SHUT
     if isinstance(status.problem, MediumError):
         return status.problem.hint or _STEP_PROBLEM
+    if isinstance(status.problem, BlindBootError):
+        return _STEP_BLIND
     if status.problem is not None:
         return _STEP_PROBLEM
     if status.this_boot == UNKNOWN:
@@ -319,6 +321,10 @@ _STEP_FIRST_BOOT = (
 )
 _STEP_TPM = "the TPM changed; see why: aemseal explain"
 _STEP_EXPLAIN = "this boot is not an accepted one; see why: aemseal explain"
+_STEP_BLIND = (
+    "the next boot will be blind: read what `aemseal reseal` says of it before you "
+    "reboot"
+)
 _STEP_PROBLEM = "put right what the problem says, then look again: aemseal status"
 _STEP_SHUT = (
     "the vault is shut: somebody counted the TPM's counter on, or this disk is an "

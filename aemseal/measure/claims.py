@@ -84,6 +84,13 @@ class Refusal:
     reason: str
     event: int | None = None
 
+    @property
+    def sentence(self) -> str:
+        """The reason, with the PCR in front unless it names it itself."""
+        named = f"PCR {self.pcr}"
+        is_named = self.reason.startswith(named)
+        return self.reason if is_named else f"{named}: {self.reason}"
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
@@ -91,6 +98,7 @@ class Prediction:
 
     `stack` and `map` are the words of the JSON ("tboot"; "legacy" or "da").
     `cautions` are sentences on what is used for the first time: see calibrate.
+    `beside` are the files that decide without being measured (measure/beside.py).
     """
 
     stack: str
@@ -99,6 +107,7 @@ class Prediction:
     measurements: tuple[Measurement, ...]
     refusals: tuple[Refusal, ...] = ()
     cautions: tuple[str, ...] = ()
+    beside: tuple[Source, ...] | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -142,7 +151,7 @@ class Prediction:
         """
         for refusal in self.refusals:
             if refusal.pcr in selection:
-                raise PredictionError(f"PCR {refusal.pcr}: {refusal.reason}")
+                raise PredictionError(refusal.sentence)
         bank = self.bank(selection.algorithm)
         for pcr in selection.pcrs:
             if pcr not in bank.values:
