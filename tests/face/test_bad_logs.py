@@ -118,7 +118,7 @@ def test_a_named_log_that_is_too_large_is_refused(tmp_path: Path) -> None:
 def test_tboots_log_under_trenchboots_types_is_refused_by_event(
     lent_da: Laptop,
 ) -> None:
-    """Types are not replayed: what they say must make sense, or it counts for nothing."""
+    """Types are not replayed: what they say must make sense, or nothing follows."""
     log = lent_da.path(LOG).read_bytes()
     tboot = bytes.fromhex("01050000")
     assert tboot in log
