@@ -89,10 +89,12 @@ class Decoder(Protocol):
 
 
 class LibraryDecoder:
-    """Unpacks gzip, bzip2, xz and lzma. KeyError for another packing."""
+    """Unpacks gzip, bzip2, xz and lzma; PackedError for another packing."""
 
     def __init__(self, packing: Packing) -> None:
         self.rest: bytes | None = None
+        if packing not in _STEPS:
+            raise PackedError(f"nothing here unpacks {packing.value}")
         self._step = _STEPS[packing]()
 
     def feed(self, data: bytes) -> Iterator[bytes]:

@@ -18,7 +18,6 @@ from typing import IO, Any, BinaryIO, NoReturn
 
 from aemseal.formats.compression import (
     BY_PROGRAM,
-    IN_LIBRARY,
     PIECE,
     Decoder,
     FrameWalker,
@@ -107,10 +106,8 @@ def _view(stream: BinaryIO, wanted: Wanted) -> Iterator[bytes]:
 
 
 def _open_decoder(packing: Packing, programs: ExitStack, deadline: float) -> Decoder:
-    if packing in IN_LIBRARY:
-        return LibraryDecoder(packing)
     if packing not in BY_PROGRAM:
-        raise PackedError(f"nothing here unpacks {packing.value}")
+        return LibraryDecoder(packing)
     decoder = ProgramDecoder(packing, deadline)
     programs.callback(decoder.close)
     return decoder

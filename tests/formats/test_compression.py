@@ -80,6 +80,12 @@ def test_each_packing_is_unpacked_in_one_way_or_refused() -> None:
     assert not IN_LIBRARY & set(BY_PROGRAM)
 
 
+@pytest.mark.parametrize("packing", sorted(set(Packing) - IN_LIBRARY, key=str), ids=str)
+def test_what_the_library_does_not_unpack_is_refused_by_name(packing: Packing) -> None:
+    with pytest.raises(PackedError, match="nothing here unpacks"):
+        LibraryDecoder(packing)
+
+
 @PACKINGS
 @SOME
 @pytest.mark.parametrize("step", [0, 4096])

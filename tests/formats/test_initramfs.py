@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 from cpio_images import MICROCODE, archive, early_microcode, member
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aemseal.formats.compression import LibraryDecoder, PackedError, Packing
 from aemseal.formats.initramfs import MICROCODE_FOLDER, InitramfsReader
@@ -23,6 +25,14 @@ def paths(data: bytes, step: int = 0, limit: int = 1 << 20) -> list[str]:
     for at in range(0, len(data), step or len(data) or 1):
         reader.feed(data[at : at + (step or len(data))])
     return [each.path for each in reader.finish()]
+
+
+def outcome(data: bytes, step: int) -> list[str] | str:
+    """Return the paths, or the error's message, however the image comes."""
+    try:
+        return paths(data, step)
+    except EvidenceError as error:
+        return error.message
 
 
 def refusal(data: bytes, limit: int = 1 << 20) -> EvidenceError:
@@ -167,3 +177,20 @@ def test_what_unpacks_a_part_may_say_that_it_cannot() -> None:
         "the zstd part at offset 1024: there is no zstd program"
     )
     assert caught.value.hint == "install it"
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from([MAIN, OVER, bytes(4), gzip.compress(MAIN), MAIN[:333]]),
+            st.binary(max_size=40),
+        ),
+        max_size=4,
+    ),
+    st.integers(1, 2000),
+)
+def test_any_parts_end_in_a_list_or_an_error_of_ours(
+    parts: list[bytes], step: int
+) -> None:
+    image = b"".join(parts)
+    assert outcome(image, step) == outcome(image, 0)
