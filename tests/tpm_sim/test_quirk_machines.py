@@ -218,6 +218,19 @@ class TestTheHeap:
         ]
 
 
+def test_what_tboot_printed_may_lie_in_memory(laptop: Make) -> None:
+    machine, launch = own_bytes("tboot-da-memory", laptop)
+    log = memory(machine, 0x60000, 0x8000)
+    assert log[: len(launch.log)] == launch.log
+    size, end = struct.unpack_from("<HH", log, 16)
+    assert size == 32706
+    assert not any(log[20:61])
+    printed = log[61 : 61 + end].decode()
+    assert printed.startswith("TBOOT: ****")
+    assert printed.endswith("\n")
+    assert not log[61 + end :].strip(b"\0")
+
+
 class TestTheVersionOfTboot:
     @pytest.mark.parametrize(
         ("name", "asked"),

@@ -51,6 +51,9 @@ class LogFormat(Enum):
     TBOOT_TEXT = "tboot-text"
     """What tboot printed of it, as txt-stat shows that."""
 
+    TBOOT_MEMORY = "tboot-memory"
+    """What tboot printed, where tboot keeps it in memory."""
+
     @property
     def path(self) -> str:
         """Return the file below the root.
@@ -64,6 +67,7 @@ class LogFormat(Enum):
             LogFormat.PER_BANK: f"{_SECURITYFS}/tpm20_binary_evtlog_legacy",
             LogFormat.TXT_HEAP: "dev/mem",
             LogFormat.TBOOT_TEXT: "var/log/txt-stat",
+            LogFormat.TBOOT_MEMORY: "dev/mem",
         }[self]
 
 

@@ -71,6 +71,10 @@ class SinitEvent:
     is_random: bool = False
 
 
+_WRAPPED = (LogFormat.TXT_HEAP, LogFormat.TBOOT_TEXT, LogFormat.TBOOT_MEMORY)
+"""Where a log is kept that has a form of its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class PolicyRule:
     """A rule of a policy in the TPM: a module's number ("any"), and a PCR ("none").
@@ -145,9 +149,7 @@ class TbootModel(MachineModel):
     @property
     def event_log(self) -> LogFormat | None:
         """The form of the log, wherever it is kept."""
-        if self.log_format in (LogFormat.TXT_HEAP, LogFormat.TBOOT_TEXT):
-            return self.kept_form
-        return self.log_format
+        return self.kept_form if self.log_format in _WRAPPED else self.log_format
 
     @property
     def log_path(self) -> str:

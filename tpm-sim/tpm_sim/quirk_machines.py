@@ -99,6 +99,7 @@ _TPM12 = (
 
 _PLACES = (
     replace(TBOOT_DA, name="tboot-da-text", log_format=LogFormat.TBOOT_TEXT),
+    replace(TBOOT_DA, name="tboot-da-memory", log_format=LogFormat.TBOOT_MEMORY),
     replace(
         TBOOT_TPM12,
         name="tboot-tpm12-text",

@@ -14,12 +14,15 @@ from pathlib import Path
 from aemseal.words.digest import HashAlgorithm
 from tpm_sim.eventlog import LogFormat, bank_log, binary_log
 from tpm_sim.heap import HeapLog, heap_bytes, leave_heap
+from tpm_sim.memory import write_memory
 from tpm_sim.models import TbootModel
-from tpm_sim.tboot_text import ToldLaunch
+from tpm_sim.tboot_text import MEMORY_LOG_ADDRESS, ToldLaunch
 
 FIRST_AGILE = (1, 9, 6)
 FIRST_APPENDING = (1, 9, 7)
 FIRST_RIGHT = (1, 10, 1)
+
+_IN_MEMORY = (LogFormat.TXT_HEAP, LogFormat.TBOOT_MEMORY)
 
 
 def leave_logs(root: Path, model: TbootModel, told: ToldLaunch) -> bytes:
@@ -33,7 +36,7 @@ def leave_logs(root: Path, model: TbootModel, told: ToldLaunch) -> bytes:
 def forget_logs(root: Path) -> None:
     """Remove what an earlier boot left in files."""
     for form in LogFormat:
-        if form is not LogFormat.TXT_HEAP:
+        if form not in _IN_MEMORY:
             (root / form.path).unlink(missing_ok=True)
 
 
@@ -41,6 +44,10 @@ def _leave(root: Path, form: LogFormat, told: ToldLaunch) -> bytes:
     if form is LogFormat.TXT_HEAP:
         log = heap_bytes(_heap_log(told), told.table, told.capabilities)
         leave_heap(root, log)
+        return log
+    if form is LogFormat.TBOOT_MEMORY:
+        log = told.memory_log()
+        write_memory(root, MEMORY_LOG_ADDRESS, log)
         return log
     log = told.text() if form is LogFormat.TBOOT_TEXT else _binary(form, told)
     if form is LogFormat.TCG_AGILE and told.tboot.number < FIRST_AGILE:

@@ -4,15 +4,18 @@
 Written line for line after the logs of a Dell E5470 (tboot 1.10.2, TPM 2.0), a ThinkPad
 T460p (1.10.3, TPM 1.2) and a GM45 laptop (1.9.12, TPM 1.2, no event log) that were
 posted to tboot-devel; the parts that no reader needs (memory maps, processors) are
-left out. Form: tboot common/policy.c, txt/heap.c, utils/txt-stat.c.
+left out. Form: tboot common/policy.c, txt/heap.c, include/
+tboot.h (tboot_log_t), utils/txt-stat.c.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from aemseal.words.digest import Digest, Digests, HashAlgorithm
+from tpm_sim.errors import SimulationError
 from tpm_sim.eventlog import LogFormat, LogRecord, binary_log
 from tpm_sim.heap import HEAP_BASE, HEAP_SIZE, SinitTable
 from tpm_sim.tboot_image import TbootImage
@@ -38,6 +41,12 @@ Intel(r) TXT Configuration Registers:
 \t secrets flag set: TRUE
 ***********************************************************
 """
+
+MEMORY_LOG_ADDRESS = 0x60000
+_MEMORY_LOG_SIZE = 32706
+_MEMORY_LOG_UUID = bytes.fromhex("262519c0306bb44d4c84a3e953b88174")
+_MEMORY_LOG_HEAD = struct.Struct("<16sHH40xx")
+"""UUID, size, end; ten positions and sizes of packed parts and their number: none."""
 
 _FLAGS = (
     *("rlp_wake_getsec", "rlp_wake_monitor", "ecx_pgtbl", "stm", "pcr_map_no_legacy"),
@@ -77,10 +86,24 @@ class ToldLaunch:
 
     def text(self) -> bytes:
         """Return txt-stat's output."""
-        lines = list(self._lines())
-        size = sum(len(line) + 1 for line in lines)
-        head = f"TBOOT log:\n\t max_size=32706\n\t zip_count=0\n\t curr_pos={size}\n"
-        return (_REGISTERS + head + "\t buf:\n" + "\n".join(lines) + "\n").encode()
+        printed = self._printed()
+        head = f"TBOOT log:\n\t max_size={_MEMORY_LOG_SIZE}\n\t zip_count=0\n"
+        head += f"\t curr_pos={len(printed)}\n\t buf:\n"
+        return (_REGISTERS + head).encode() + printed
+
+    def memory_log(self) -> bytes:
+        """Return what tboot keeps in memory, with `logging=memory`.
+
+        Nothing is packed in it. SimulationError when it is longer than its place.
+        """
+        printed = self._printed()
+        if len(printed) > _MEMORY_LOG_SIZE:
+            raise SimulationError("tboot would pack a log that is so long")
+        head = _MEMORY_LOG_HEAD.pack(_MEMORY_LOG_UUID, _MEMORY_LOG_SIZE, len(printed))
+        return head + printed.ljust(_MEMORY_LOG_SIZE + 1, b"\0")
+
+    def _printed(self) -> bytes:
+        return "".join(f"{line}\n" for line in self._lines()).encode()
 
     def _lines(self) -> Iterator[str]:
         yield from self._banner()
