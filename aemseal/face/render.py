@@ -262,6 +262,8 @@ def _source(measurement: Measurement) -> str:
         version = f" ({source.version})" if source.version else ""
         return f"{source.path}{version}"
     if source.kind is SourceKind.CONSTANT:
+        if measurement.role is not Role.POLICY:
+            return "what the launcher asks of SINIT"
         return "tboot's default policy"
     if measurement.role is Role.POLICY:
         return f"your policy for tboot, event {source.event}"

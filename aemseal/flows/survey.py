@@ -7,6 +7,7 @@ and the digest that is planned, shown and sealed to is that of this one read.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from aemseal.flows.boot_menu import (
@@ -26,7 +27,7 @@ from aemseal.flows.state import VaultState
 from aemseal.formats.grub_config import GrubMenu
 from aemseal.formats.hook_files import HookRecord
 from aemseal.formats.tpm_policy import policy_pcr
-from aemseal.measure.baseline import MOST_MEASUREMENTS, Baseline
+from aemseal.measure.baseline import Baseline
 from aemseal.measure.boot_entry import BootEntry, wanted
 from aemseal.measure.calibrate import Calibration, Candidate, calibrate
 from aemseal.measure.claims import Prediction, Refusal
@@ -126,27 +127,31 @@ def survey(
     `asked` is the user's selection. What is sealed already decides: another selection
     than the vault's is refused (SelectionError).
     """
-    baseline = None if state is None else _known_files(state)
-    return survey_against(host, baseline, _selection_wish(asked, state))
+    wish = _selection_wish(asked, state)
+    if state is None:
+        return survey_against(host, None, wish)
+    return survey_against(host, state.baseline, wish, _boots_since(state))
 
 
-def _known_files(state: VaultState) -> Baseline:
-    """Return the last verified boot, and the files of those that may run since.
+def _boots_since(state: VaultState) -> list[Baseline]:
+    """Return the boots that may run since the last verified one.
 
     A staged boot whose files the next update overwrote, before it was confirmed, is
     explained by what was known of them when it was staged: the log decides.
     """
-    boots = [each.boot for each in (*state.staged, *state.accepted)]
-    kept = [each for boot in (state.baseline, *boots) for each in boot.measurements]
-    return replace(state.baseline, measurements=tuple(kept[:MOST_MEASUREMENTS]))
+    return [each.boot for each in (*state.staged, *state.accepted)]
 
 
 def survey_against(
-    host: Host, baseline: Baseline | None, wish: PcrSelection | None = None
+    host: Host,
+    baseline: Baseline | None,
+    wish: PcrSelection | None = None,
+    others: Sequence[Baseline] = (),
 ) -> Survey:
-    """Survey the machine with what is known of an earlier boot, but no vault.
+    """Survey the machine with what is known of earlier boots, but no vault.
 
-    `wish` is the selection to verify; None takes the machine's own (--pcrs).
+    `wish` is the selection to verify; None takes the machine's own (--pcrs). `others`
+    are boots that may run since the one of the baseline.
     """
     algorithm = wish.algorithm if wish else HashAlgorithm.SHA256
     _, log, live = read_launch(host, algorithm)
@@ -161,7 +166,7 @@ def survey_against(
     verified = verify(log, live, wish)
     menu = read_menu(host)
     facts: dict[Wanted, FileFacts] = {}
-    calibration = _calibrate(host, menu, verified, baseline, hook, facts)
+    calibration = _calibrate(host, menu, verified, (baseline, others), hook, facts)
     return Survey(host, wish, live, log, verified, hook, menu, calibration, facts)
 
 
@@ -200,15 +205,17 @@ def _calibrate(
     host: Host,
     menu: GrubMenu,
     verified: VerifiedLog,
-    baseline: Baseline | None,
+    known: tuple[Baseline | None, Sequence[Baseline]],
     hook: HookRecord | None,
     facts: dict[Wanted, FileFacts],
 ) -> Calibration:
     """Explain the running boot by the likely entries, then by all measured ones.
 
-    A path is read once, for every entry that wants it in any view.
+    `known` are the last verified boot, and others. A path is read once, for every
+    entry that wants it in any view.
     """
     luks = () if hook is None else hook.luks
+    baseline, others = known
     entries = measured_entries(host, menu, baseline)
     asked = [
         wanted(entry) if hook is not None else _without_luks(entry) for entry in entries
@@ -222,7 +229,7 @@ def _calibrate(
         new = [each for each in all_asked if each.path in paths]
         facts.update(look_where_possible(host, new, (verified.algorithm,)))
         candidates.append(Candidate(entry, facts))
-        result = calibrate(verified, candidates, baseline, luks, system)
+        result = calibrate(verified, candidates, baseline, luks, system, others)
         if result.entry is not None and result.is_calibrated:
             break
-    return result or calibrate(verified, (), baseline, luks, system)
+    return result or calibrate(verified, (), baseline, luks, system, others)

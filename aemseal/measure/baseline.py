@@ -27,23 +27,31 @@ Json = dict[str, object]
 MOST_MEASUREMENTS = 1024
 """Far more than a launch makes: tboot 32, SINIT some 20, the hook one a LUKS device."""
 
+MOST_BESIDE = 256
+"""Far more files than an entry has SINIT modules."""
+
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
     """A boot that was measured: the entry's title, and every measurement in order.
 
     The sources of files tell path, command line and the digests of then; that is all
-    it takes to apply the rules again when the files are gone.
+    it takes to apply the rules again when the files are gone. `beside` are the files
+    that decided without being measured (measure/beside.py), None where that is not on
+    record.
     """
 
     title: str
     stack: str
     map: str
     measurements: tuple[Measurement, ...]
+    beside: tuple[Source, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.measurements) > MOST_MEASUREMENTS:
             raise EvidenceError(f"a boot of {len(self.measurements)} measurements")
+        if self.beside is not None and len(self.beside) > MOST_BESIDE:
+            raise EvidenceError(f"a boot with {len(self.beside)} files beside it")
 
     @classmethod
     def of_prediction(cls, prediction: Prediction) -> Baseline:
@@ -53,16 +61,20 @@ class Baseline:
             stack=prediction.stack,
             map=prediction.map,
             measurements=prediction.measurements,
+            beside=prediction.beside,
         )
 
     def to_json(self) -> Json:
         """Return it as a JSON object; `from_json` reads it back."""
-        return {
+        fields: Json = {
             "title": self.title,
             "stack": self.stack,
             "map": self.map,
             "measurements": measurements_to_json(self.measurements),
         }
+        if self.beside is not None:
+            fields["beside"] = [_source_to_json(each) for each in self.beside]
+        return fields
 
     @classmethod
     def from_json(cls, data: object) -> Baseline:
@@ -73,7 +85,24 @@ class Baseline:
             stack=_text(fields, "stack"),
             map=_text(fields, "map"),
             measurements=measurements_from_json(fields.get("measurements")),
+            beside=_beside(fields.get("beside")),
         )
+
+
+def _beside(data: object) -> tuple[Source, ...] | None:
+    if data is None:
+        return None
+    if not isinstance(data, list):
+        raise EvidenceError("the recorded files beside a boot are not a list")
+    try:
+        sources = tuple(_source(_fields(each, "file")) for each in data)
+    except (ValueError, KeyError) as error:
+        raise EvidenceError(f"a recorded file is malformed: {error}") from None
+    for each in sources:
+        is_file = each.kind is SourceKind.FILE and each.view is not None
+        if not is_file or each.size is None or not (each.path or "").startswith("/"):
+            raise EvidenceError("a recorded file lacks its path, its view or its size")
+    return sources
 
 
 def measurements_to_json(measurements: tuple[Measurement, ...]) -> list[Json]:

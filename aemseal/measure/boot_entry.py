@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -169,7 +169,36 @@ class BootEntry:
             self.slaunch_entry_wanted,
             *self.slaunch_modules_wanted,
             *(Wanted(path, View.RAW) for path in self.configs),
+            *self.whole_wanted,
         )
+
+    @property
+    def sinit_wanted(self) -> tuple[Wanted, ...]:
+        """The files that may be SINIT modules for the launcher, in GRUB's order.
+
+        tboot looks behind the first module. A kernel or an initramfs that GRUB leaves
+        packed is not unpacked to find out.
+        """
+        paths: Iterable[str] = self.slaunch_modules
+        if self.launcher is Launcher.TBOOT:
+            paths = (
+                module.path
+                for module in self.modules[1:]
+                if module.decompress or module.role is Role.MODULE
+            )
+        return tuple(Wanted(path, View.ACM) for path in paths)
+
+    @property
+    def whole_wanted(self) -> tuple[Wanted, ...]:
+        """Files whose length decides where TrenchBoot's GRUB puts things.
+
+        They are Xen, measured in part at most, then each file of slaunch_module; none
+        where tboot launches, which measures no address.
+        """
+        if self.launcher is Launcher.TBOOT:
+            return ()
+        paths = (self.kernel.path, *self.slaunch_modules)
+        return tuple(Wanted(path, View.GRUB) for path in paths)
 
     def of_role(self, role: Role) -> BootModule | None:
         """Return the first file of this role, the kernel or a module; None for none."""
@@ -185,7 +214,12 @@ def luks_wanted(uuid: str) -> Wanted:
 def wanted(entry: BootEntry) -> tuple[Wanted, ...]:
     """Return everything to be hashed before a boot of this entry can be predicted."""
     modules = (module.wanted for module in entry.modules)
-    everything = (*entry.launched_wanted, *modules, *entry.luks_wanted)
+    everything = (
+        *entry.launched_wanted,
+        *modules,
+        *entry.sinit_wanted,
+        *entry.luks_wanted,
+    )
     return tuple(dict.fromkeys(everything))
 
 

@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from aemseal.measure.baseline import Baseline
+from aemseal.measure.beside import files_beside, sinit_facts
 from aemseal.measure.boot_entry import BootEntry, Role, luks_wanted
 from aemseal.measure.claims import Calibrated, Measurement, Source, SourceKind
 from aemseal.measure.launch import (
@@ -40,8 +41,10 @@ from aemseal.measure.launch import (
 )
 from aemseal.measure.luks import LUKS_PCR, LuksExtends
 from aemseal.measure.replay import VerifiedLog
+from aemseal.measure.sinit_part import explain_sinit
 from aemseal.measure.stack import identify
-from aemseal.words.digest import Digest, HashAlgorithm
+from aemseal.words.digest import DYNAMIC_PCRS, Digest, HashAlgorithm
+from aemseal.words.errors import BootFileError
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +64,20 @@ class Calibration:
 
     `entry` is the candidate whose files, as they are now, give every measurement of
     the log, or None. `measured` is every extend in order, the LUKS headers last, each
-    with its source and whether that was calibrated; `kept` is what the baseline knew.
+    with its source and whether that was calibrated.
+
+    `known_as` is the earlier boot that measured the very same, None where none is
+    known. `beside` are the files that decided without being measured: as that boot
+    has them on record, else as they are now, which a file replaced since the boot
+    would falsify: `is_beside_kept` tells the two apart. None where neither is known.
     """
 
     launch: Launch
     entry: BootEntry | None
     measured: tuple[Measurement, ...]
-    kept: tuple[Measurement, ...] = ()
+    known_as: Baseline | None = None
+    beside: tuple[Source, ...] | None = None
+    is_beside_kept: bool = False
 
     @property
     def is_calibrated(self) -> bool:
@@ -89,7 +99,8 @@ class Calibration:
 
     def baseline(self, title: str) -> Baseline:
         """Return what to keep of this boot; `title` names the entry that booted."""
-        return Baseline(title, self.launch.stack, self.launch.map, self.measured)
+        launch = self.launch
+        return Baseline(title, launch.stack, launch.map, self.measured, self.beside)
 
 
 def calibrate(
@@ -98,19 +109,24 @@ def calibrate(
     baseline: Baseline | None = None,
     luks: LuksExtends = (),
     system: RunningSystem = UNTOLD,
+    others: Sequence[Baseline] = (),
 ) -> Calibration:
     """Explain every extend of the running boot.
 
-    `luks` is the hook's record, held against PCR 13 before (luks.require_luks). Where
-    a launcher's versions differ in a rule that the log does not tell, the reading that
-    explains most is taken. PredictionError when no launcher's rules fit the log.
+    `baseline` is the last boot that was verified, `others` are boots that may run
+    since: the one that runs is found by what it measured. `luks` is the hook's record,
+    held against PCR 13 before (luks.require_luks). Where a launcher's versions differ
+    in a rule that the log does not tell, the reading that explains most is taken.
+    PredictionError when no launcher's rules fit the log, BootFileError for a SINIT
+    module kept in a form that none has.
     """
-    kept = baseline.measurements if baseline else ()
+    known = (*(() if baseline is None else (baseline,)), *others)
+    kept = tuple(each for boot in known for each in boot.measurements)
     readings = [
         _explain_launch(launch, candidates, kept)
         for launch in identify(verified, system)
     ]
-    best = max(readings, key=_explained)
+    best = _with_beside(max(readings, key=_explained), candidates, known)
     headers = _explain_luks(candidates, kept, luks, best.launch.algorithm)
     return replace(best, measured=(*best.measured, *headers))
 
@@ -141,8 +157,46 @@ def _explain_launch(
             by_event.get(each.event.number) or launch.explain(each, files)
             for each in launch.extends
         ),
-        kept=kept,
     )
+
+
+def _with_beside(
+    found: Calibration, candidates: Sequence[Candidate], boots: Sequence[Baseline]
+) -> Calibration:
+    """Add the files beside the running boot, and the SINIT module among its sources."""
+    launch = found.launch
+    known_as = next((boot for boot in boots if _is_same(boot, launch)), None)
+    kept = known_as.beside if known_as else None
+    now = [(each.entry, _beside_now(each)) for each in candidates]
+    running = (files for entry, files in now if entry == found.entry)
+    measured = explain_sinit(
+        found.measured,
+        launch.extends,
+        [file for _, files in now for file in sinit_facts(files or ())],
+        [file for boot in boots for file in sinit_facts(boot.beside or ())],
+    )
+    return replace(
+        found,
+        measured=measured,
+        known_as=known_as,
+        beside=next(running, None) if kept is None else kept,
+        is_beside_kept=kept is not None,
+    )
+
+
+def _is_same(boot: Baseline, launch: Launch) -> bool:
+    """Whether a boot's launch measured what this one did, in the same order."""
+    launched = [each for each in boot.measurements if each.pcr in DYNAMIC_PCRS]
+    digests = [(each.pcr, each.digests.get(launch.algorithm)) for each in launched]
+    return digests == [(each.pcr, each.digest) for each in launch.extends]
+
+
+def _beside_now(candidate: Candidate) -> tuple[Source, ...] | None:
+    """Return the files beside a candidate; None where one of them cannot be read."""
+    try:
+        return files_beside(candidate.entry, candidate.facts)
+    except BootFileError:
+        return None
 
 
 def _explained(calibration: Calibration) -> tuple[int, int]:

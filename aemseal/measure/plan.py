@@ -29,7 +29,8 @@ class OriginKind(Enum):
     """They were measured in this accepted boot, in this place."""
 
     CONSTANT = "constant"
-    """tboot's own policy, a constant of its version: its image answers for it."""
+    """What follows from files that are measured themselves: they answer for it. Of
+    tboot its own policy, of any launcher what it asks of SINIT."""
 
     BUILT = "built"
     """They were built here just now, where the same file was measured before."""
@@ -256,6 +257,13 @@ def _is_new_build(one: Component | None, other: Component | None) -> bool:
     )
 
 
+def _constant(after: Component) -> str:
+    if after.role is not Role.POLICY:
+        return "what the launcher asks of SINIT, as both files say"
+    version = after.source.version or "of an unknown version"
+    return f"the default policy of tboot {version}"
+
+
 def _origin(name: str, after: Component | None, here: _Here) -> Origin:
     """Say who answers for a component's new state.
 
@@ -268,8 +276,7 @@ def _origin(name: str, after: Component | None, here: _Here) -> Origin:
     if after is None:
         return Origin(OriginKind.UNKNOWN, "it is no longer part of the boot entry")
     if after.source.kind is SourceKind.CONSTANT:
-        version = after.source.version or "of an unknown version"
-        return Origin(OriginKind.CONSTANT, f"the default policy of tboot {version}")
+        return Origin(OriginKind.CONSTANT, _constant(after))
     if after.role is Role.LUKS and here.has_no(Role.LUKS):
         return Origin(
             OriginKind.UNKNOWN, "no hook measured it in this boot: taken as it is"

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the next boot will measure: the verified log with the files' part put anew.
 
-SINIT's events are repeated as they are; the MLE, tboot's policy and the modules are
-those of the next entry's files, and the LUKS headers those of now.
-Rules: tboot policy.c and txt.c (OsSinitData.Capabilities); where an event depends on
-what has changed in a way that files do not tell, its PCR is refused.
+What is launched and the modules are those of the next entry's files, and the LUKS
+headers those of now; SINIT's events are repeated, but for those that its file or the
+launcher's gives. Where an event depends on what has changed in a way that files do not
+tell, its PCR is refused. The rules are the stacks': tboot_predict, trenchboot_predict.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aemseal.measure import tboot_predict, trenchboot_predict
+from aemseal.measure.beside import files_beside
 from aemseal.measure.boot_entry import BootEntry, Role
 from aemseal.measure.calibrate import Calibration
 from aemseal.measure.claims import (
@@ -55,6 +56,7 @@ def predict(
         measurements=(*following.measurements, *headers),
         refusals=following.refusals,
         cautions=(*_cautions(calibration, following.modules), *following.cautions),
+        beside=files_beside(entry, facts),
     )
 
 

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the next launch by tboot measures.
 
-SINIT's events are repeated as they are; the MLE, tboot's policy and the modules are
-those of the next entry's files, the modules in the PCRs that the next policy gives.
-Where an event depends on what has changed in a way that files do not tell, its PCR is
-refused. Rules: tboot policy.c and txt.c (OsSinitData.Capabilities).
+SINIT's events are those of the SINIT module that is launched next (sinit.py); the MLE,
+tboot's policy and the modules are those of the next entry's files, the modules in the
+PCRs that the next policy gives. Where an event depends on what has changed in a way
+that files do not tell, its PCR is refused.
+Rules: tboot policy.c and txt.c (OsSinitData.Capabilities, force_pmrs).
 """
 
 from __future__ import annotations
 
 from aemseal.formats.tboot_policy import TbootPolicy
+from aemseal.measure.beside import files_beside
 from aemseal.measure.boot_entry import BootEntry, Role
 from aemseal.measure.calibrate import Calibration
 from aemseal.measure.claims import (
@@ -22,22 +24,23 @@ from aemseal.measure.claims import (
 from aemseal.measure.launch import (
     Facts,
     FileDigest,
-    LoggedExtend,
     NextLaunch,
-    carried,
     require_digests,
 )
+from aemseal.measure.sinit import MleChange, is_tpm2
+from aemseal.measure.sinit_capabilities import TbootImage, TbootRule
+from aemseal.measure.sinit_part import SinitPart, logged_of, predict_sinit
 from aemseal.measure.tboot import TbootLaunch, launched_places
 from aemseal.measure.tboot_files import measured_files
 from aemseal.measure.tboot_next_policy import NextPolicy, next_policy, running_tboot
 from aemseal.measure.tboot_places import places
-from aemseal.measure.tboot_tables import MOST_MEASUREMENTS
+from aemseal.measure.tboot_tables import MOST_MEASUREMENTS, parse_version
 from aemseal.measure.tboot_verdict import judge_modules
 from aemseal.words.digest import DYNAMIC_PCRS
 from aemseal.words.errors import PredictionError
-from aemseal.words.events import TXT_COMBINED_HASH, TXT_OSSINITDATA_CAP_HASH
 
-_TXT_RANDOM_VALUE = 0x4FE
+_FORCE_PMRS = b"force_pmrs="
+_REWRITES_ITSELF = (1, 11, 11)
 
 
 def next_launch(
@@ -50,10 +53,11 @@ def next_launch(
     policy = launch.logged_policy.policy if isinstance(found, str) else found.policy
     _require_count(launch, policy, entry, len(modules))
     verdict = judge_modules(launch, policy, mle[0].source, modules)
+    sinit = _sinit(launch, calibration, files_beside(entry, facts), mle)
     measurements = [
         _of_file(each.pcr, mle, calibration)
         if each.role is Role.MLE
-        else carried(each, Calibrated.NOW)
+        else sinit.measurements[each.event.number]
         for each in launch.before_tboot
     ]
     if not isinstance(found, str):
@@ -65,11 +69,12 @@ def next_launch(
     refusals = [
         *(_refused_policy(launch, found) if isinstance(found, str) else ()),
         *verdict.refusals,
-        *_refused_events(launch, calibration, mle),
     ]
-    return NextLaunch(
-        tuple(measurements), tuple(refusals), tuple(modules), verdict.cautions
-    )
+    known = {each.pcr for each in refusals}
+    more = (*sinit.refusals, *_refused_mle(launch, mle[0].source))
+    refusals += [each for each in more if each.pcr not in known]
+    cautions = (*verdict.cautions, *sinit.cautions)
+    return NextLaunch(tuple(measurements), tuple(refusals), tuple(modules), cautions)
 
 
 def _require_count(
@@ -127,56 +132,48 @@ def _refused_policy(launch: TbootLaunch, reason: str) -> list[Refusal]:
     return [Refusal(pcr, reason, event) for pcr in sorted(pcrs & set(DYNAMIC_PCRS))]
 
 
-def _refused_events(
-    launch: TbootLaunch, calibration: Calibration, mle: FileDigest
-) -> list[Refusal]:
-    """Refuse the PCRs of SINIT's events that will not be what they were."""
-    changed = launch.mle.digest != mle[1]
-    running = running_tboot(calibration)
-    refusals = []
-    for each in launch.before_tboot:
-        reason = _random(each)
-        if changed and reason is None:
-            reason = _capabilities(running, mle, each) or _combined(launch, each)
-        if reason is not None:
-            refusals.append(Refusal(each.pcr, reason, each.event.number))
-    return refusals
+def _sinit(
+    launch: TbootLaunch,
+    calibration: Calibration,
+    beside: tuple[Source, ...],
+    mle: FileDigest,
+) -> SinitPart:
+    """Predict SINIT's events, with what both tboots ask of it."""
+    extends = launch.before_tboot
+    rule = TbootRule(
+        _image(running_tboot(calibration)),
+        _image(mle[0].source),
+        is_tpm2(logged_of(extends)),
+    )
+    return predict_sinit(
+        extends,
+        before=calibration.beside,
+        is_before_kept=calibration.is_beside_kept,
+        after=beside,
+        mle=MleChange(launch.mle.digest, mle[1]),
+        rule=rule,
+        calibrated=calibration.rule(Role.SINIT),
+    )
 
 
-def _random(extend: LoggedExtend) -> str | None:
-    if extend.event.untrusted_type != _TXT_RANDOM_VALUE:
-        return None
-    return f"event {extend.event.number} is a random value, another one in each boot"
+def _image(tboot: Source) -> TbootImage:
+    return TbootImage.of(tboot.capabilities, tboot.version, tboot.cmdline)
 
 
-def _capabilities(running: Source, mle: FileDigest, extend: LoggedExtend) -> str | None:
-    """Say why an event that holds the MLE's capabilities is not known.
+def _refused_mle(launch: TbootLaunch, mle: Source) -> list[Refusal]:
+    """Refuse a tboot that rewrites its MLE header before SINIT measures it.
 
-    0x40f is their hash, 0x403 has them inside where the launch control policy says so.
+    Source: tboot common/tboot.c and cmdline.c of 1.11.11 (force_pmrs).
     """
-    if extend.event.untrusted_type not in (TXT_OSSINITDATA_CAP_HASH, TXT_COMBINED_HASH):
-        return None
-    before, after = running.capabilities, mle[0].source.capabilities
-    what = f"{extend.event.name} (event {extend.event.number})"
-    if before is None or after is None:
-        which = "running" if before is None else "next"
-        return f"{what} may change: the {which} tboot's capabilities are not known"
-    if before != after:
-        return f"tboot's capabilities change from {before} to {after}, so {what} will"
-    return None
-
-
-def _combined(launch: TbootLaunch, extend: LoggedExtend) -> str | None:
-    """Say why 0x403 is not known: it may hold the MLE's hash as the policy's.
-
-    Seen on a ThinkPad X200: LcpPolicyHash was the MLE's hash.
-    """
-    event = extend.event
-    if event.untrusted_type != TXT_COMBINED_HASH:
-        return None
-    data = event.untrusted_data
-    if launch.algorithm.hash(data) != extend.digest:
-        return f"event {event.number} has no data that tells whether tboot is in it"
-    if launch.mle.digest.value in data:
-        return f"event {event.number} holds the running tboot's hash, which changes"
-    return None
+    version = parse_version(mle.version)
+    is_old = version is not None and version < _REWRITES_ITSELF
+    words = [
+        word for word in (mle.cmdline or b"").split() if word.startswith(_FORCE_PMRS)
+    ]
+    if is_old or all(word == _FORCE_PMRS + b"false" for word in words):
+        return []
+    reason = (
+        f"tboot's option force_pmrs has {mle.path} rewrite its header before it is "
+        "measured: its hash cannot be known from the file"
+    )
+    return [Refusal(launch.mle.pcr, reason, launch.mle.event.number)]

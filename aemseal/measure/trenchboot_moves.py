@@ -3,13 +3,20 @@
 
 The multiboot information holds the command lines, where each module lies and how long
 it is, Xen's sections and the memory map; addresses follow sizes. Xen's image under UEFI
-holds what Xen found and where. Neither can be computed, so both are taken to stay as
-they are only when nothing they are made of has moved.
+holds what Xen found and where. The OS to MLE data of Intel TXT hold the addresses of
+the resource table and of the block where other processors wait: GRUB gets memory for
+these below what it has loaded, under UEFI below Xen's image. None of the three can be
+computed, so each is taken to stay as it is only when nothing it is made of has moved.
 
 What the running boot was made of is evidence of different strength: Xen and modules are
 in PCR 17 with their bytes, so their sizes are proven; the command lines of a multiboot
-boot are not, and are what the running system says they were.
-Source: GRUB loader/multiboot_mbi2.c (grub_multiboot2_make_mbi); Xen efi/efi-boot.h.
+boot are not. Those of Xen and dom0 are what the running system says they were, any
+other module's what grub.cfg says and what is on record of a boot that measured the
+same: a word added by hand in GRUB's menu to these, in the first boot that is looked at,
+is not seen.
+Source: GRUB loader/multiboot_mbi2.c (grub_multiboot2_make_mbi), loader/multiboot.c,
+loader/slaunch/x86_efi.c (what lies below the image); Xen efi/efi-boot.h and arch/x86/
+setup.c (cmdline_cook, create_dom0, __start_xen: what becomes of command lines).
 """
 
 from __future__ import annotations
@@ -17,14 +24,28 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
+from aemseal.measure.beside import whole_files
 from aemseal.measure.boot_entry import BootEntry, Role
 from aemseal.measure.calibrate import Calibration
 from aemseal.measure.claims import Calibrated, Measurement, Source
 from aemseal.measure.launch import FileDigest, RunningSystem
-from aemseal.words.wanted import NOTE_XEN_BUILD_ID, FileFacts
+from aemseal.words.wanted import (
+    NOTE_SKL_SLRT_SIZE,
+    NOTE_XEN_BUILD_ID,
+    FileFacts,
+)
 
 _XEN_ADDS = (b"noapic", b"acpi=", b"acpi_skip_timer_override")
-"""Words that Xen puts behind dom0's command line by itself (xen/arch/x86/setup.c)."""
+"""Words that Xen puts behind dom0's command line, of those on its own."""
+
+_ACPI_OFF = b"acpi=off"
+"""The only one that Xen adds of itself, where it finds no ACPI."""
+
+_DOM0_OPTIONS = b" -- "
+"""Behind it Xen's command line is dom0's, and Xen no longer tells of it."""
+
+_MOST_TOLD = 1022
+"""Bytes of dom0's command line that Xen keeps whole: MAX_GUEST_CMDLINE of 1024."""
 
 
 def moved_under_multiboot(
@@ -32,14 +53,16 @@ def moved_under_multiboot(
     system: RunningSystem,
     entry: BootEntry,
     files: Sequence[FileDigest],
+    beside: Sequence[Source],
 ) -> tuple[str, ...]:
     """Say what of the multiboot information's inputs is not what it was.
 
-    `files` are the next boot's. Nothing moved: empty.
+    `files` are the next boot's, `beside` what is loaded with them (measure/beside.py).
+    Nothing moved: empty.
     """
     return (
-        *_other_files(calibration, files, {Role.SKL}, "another length"),
-        *_other_xen(calibration, files),
+        *_other_loader(calibration, files),
+        *_other_xen(calibration, files, beside),
         *_other_sizes(calibration, files),
         *_other_cmdlines(calibration, system, entry),
     )
@@ -50,17 +73,37 @@ def moved_under_efi(
     system: RunningSystem,
     xen: FileFacts | None,
     files: Sequence[FileDigest],
+    beside: Sequence[Source],
 ) -> tuple[str, ...]:
     """Say what of the inputs of Xen's image under UEFI is not what it was.
 
     `xen` is what is known of the next xen.efi, `files` are the next boot's; their
-    command lines are measured, and so proven.
+    command lines are measured, and so proven. `beside` is as above.
     """
     return (
-        *_other_build(system, xen),
+        *_other_loader(calibration, files),
+        *_other_build(calibration, system, xen, beside),
         *_other_sizes(calibration, files),
         *_other_strings(calibration, files),
         *_other_configs(calibration, files),
+        *moved_beside(calibration, beside),
+    )
+
+
+def moved_beside(calibration: Calibration, beside: Sequence[Source]) -> tuple[str, ...]:
+    """Name each file of slaunch_module that is longer or shorter, or their number."""
+    running = calibration.beside
+    if running is None:
+        return ("what GRUB loaded besides is not known",)
+    before, after = whole_files(running)[1:], whole_files(beside)[1:]
+    if len(before) != len(after):
+        number = f"{len(after)} files of slaunch_module instead of {len(before)}"
+        return (f"the entry has {number}",)
+    pairs = zip(before, after, strict=True)
+    return tuple(
+        _grew(f"{other.path}", one.size, other.size)
+        for one, other in pairs
+        if one.size != other.size
     )
 
 
@@ -80,23 +123,47 @@ def _running(calibration: Calibration, *roles: Role) -> list[Measurement]:
     return [each for each in calibration.measured if each.role in roles]
 
 
-def _other_files(
-    calibration: Calibration, files: Sequence[FileDigest], roles: set[Role], what: str
+def _other_loader(
+    calibration: Calibration, files: Sequence[FileDigest]
 ) -> Iterator[str]:
-    """Name files of these roles whose measured length differs from the running one."""
-    running = _running(calibration, *roles)
-    following = [file.source for file, _ in files if file.role in roles]
+    """Name the secure kernel loader when it takes other room, or leaves other room."""
+    running = _running(calibration, Role.SKL)
+    following = [file.source for file, _ in files if file.role is Role.SKL]
     for one, other in zip(running, following, strict=False):
         if one.source.size is None or one.source.size != other.size:
-            yield f"{other.path} has {what}"
+            yield f"{other.path} has another length"
+        elif _slrt_size(one.source) != _slrt_size(other):
+            yield f"{other.path} leaves other room for the table"
 
 
-def _other_xen(calibration: Calibration, files: Sequence[FileDigest]) -> Iterator[str]:
-    """Name Xen when it is another one: its sections are in the information."""
+def _slrt_size(loader: Source) -> str | None:
+    return loader.notes.get(NOTE_SKL_SLRT_SIZE)
+
+
+def _other_xen(
+    calibration: Calibration, files: Sequence[FileDigest], beside: Sequence[Source]
+) -> Iterator[str]:
+    """Name Xen when it is another one: its sections are in the information.
+
+    What is measured of it is not the whole file, which is compared by itself.
+    """
     running = _running(calibration, Role.XEN)
     for file, digest in files:
-        if file.role is Role.XEN and digest not in running[0].digests.values():
+        if file.role is not Role.XEN:
+            continue
+        if digest not in running[0].digests.values():
             yield f"Xen ({file.source.path}) is another one"
+        elif _is_other_file(calibration, beside):
+            yield f"{file.source.path} differs in what is not measured of it"
+
+
+def _is_other_file(calibration: Calibration, beside: Sequence[Source]) -> bool:
+    """Whether the next Xen is not the same file; true where that is not known."""
+    running, following = whole_files(calibration.beside or ())[:1], whole_files(beside)
+    algorithm = calibration.launch.algorithm
+    return not running or running[0].file_digests.get(algorithm) != following[
+        0
+    ].file_digests.get(algorithm)
 
 
 def _other_sizes(
@@ -114,23 +181,33 @@ def _other_sizes(
         if one.calibrated is Calibrated.NO or before is None or after is None:
             yield f"how long the running {one.role} is, is not known"
         elif before != after:
-            verb = "grew" if after > before else "shrank"
-            yield f"the {other.role} {verb} by {abs(after - before)} bytes"
+            yield _grew(f"the {other.role}", before, after)
+
+
+def _grew(what: str, before: int | None, after: int | None) -> str:
+    if before is None or after is None:
+        return f"how long {what} was is not known"
+    verb = "grew" if after > before else "shrank"
+    return f"{what} {verb} by {abs(after - before)} bytes"
 
 
 def _other_cmdlines(
     calibration: Calibration, system: RunningSystem, entry: BootEntry
 ) -> Iterator[str]:
     """Name each command line that is not known to be what it was."""
-    yield from _cmdline("Xen", system.xen_cmdline, entry.kernel.cmdline)
     kernel, *others = entry.modules
-    dom0 = system.dom0_cmdline
+    xen, dom0 = system.xen_cmdline, system.dom0_cmdline
+    if _DOM0_OPTIONS in entry.kernel.cmdline:
+        yield "Xen, whose command line has options of dom0's, does not tell all of it"
+    else:
+        yield from _cmdline("Xen", xen, entry.kernel.cmdline)
+    if dom0 is not None and len(dom0) > _MOST_TOLD:
+        dom0 = None
     if dom0 is not None:
-        dom0 = _without_xens_words(dom0, kernel.cmdline)
+        dom0 = _without_xens_words(dom0, kernel.cmdline, xen or b"")
     yield from _cmdline("the kernel", dom0, kernel.cmdline)
     for number, module in enumerate(others, start=1):
-        known = _strings_of(calibration, number)
-        if known != {module.cmdline}:
+        if _strings_of(calibration, number) != {module.cmdline}:
             yield f"the command line of {module.path} may have changed"
 
 
@@ -141,38 +218,49 @@ def _cmdline(whose: str, running: bytes | None, following: bytes) -> Iterator[st
         yield f"the command line of {whose} changed"
 
 
-def _without_xens_words(running: bytes, expected: bytes) -> bytes:
-    """Drop what Xen put behind a command line, and nothing else."""
+def _without_xens_words(running: bytes, expected: bytes, xen: bytes) -> bytes:
+    """Drop what Xen put behind dom0's command line, and nothing else.
+
+    `xen` is Xen's own: it hands on some of its words.
+    """
     if not running.startswith(expected + b" "):
         return running
-    words = running[len(expected) + 1 :].split(b" ")
-    own = all(word.startswith(_XEN_ADDS) for word in words)
-    return expected if own else running
+    added = running[len(expected) + 1 :].split(b" ")
+    own = {_ACPI_OFF, *(w for w in xen.split(b" ") if w.startswith(_XEN_ADDS))}
+    return expected if own.issuperset(added) else running
 
 
 def _strings_of(calibration: Calibration, number: int) -> set[bytes]:
     """Return what was told of a running module's command line.
 
-    By grub.cfg as it is now, and by what was kept of the same file.
+    By grub.cfg as it is now, and by the record of a boot that measured the same.
     """
     running = calibration.modules[number : number + 1]
-    told = [each.source.cmdline for each in running]
-    for kept in calibration.kept:
-        same = any(
-            kept.role is each.role and kept.digests == each.digests for each in running
-        )
-        if same:
-            told.append(kept.source.cmdline)
-    return {each or b"" for each in told}
+    told = [each.source.cmdline or b"" for each in running]
+    if calibration.known_as is not None:
+        roles = calibration.launch.module_roles
+        kept = [e for e in calibration.known_as.measurements if e.role in roles]
+        told += [e.source.cmdline or b"" for e in kept[number : number + 1]]
+    return set(told)
 
 
-def _other_build(system: RunningSystem, xen: FileFacts | None) -> Iterator[str]:
-    """Say that xen.efi is not, or may not be, the one that runs."""
+def _other_build(
+    calibration: Calibration,
+    system: RunningSystem,
+    xen: FileFacts | None,
+    beside: Sequence[Source],
+) -> Iterator[str]:
+    """Say that xen.efi is not, or may not be, the one that runs.
+
+    Its build id tells the program, and not what is put behind it, a signature say.
+    """
     build_id = xen.notes.get(NOTE_XEN_BUILD_ID) if xen else None
     if build_id is None or system.xen_build_id is None:
         yield "whether xen.efi is the Xen that runs is not known"
     elif build_id != system.xen_build_id:
         yield "xen.efi is another Xen"
+    elif _is_other_file(calibration, beside):
+        yield "xen.efi is not the file that it was"
 
 
 def _other_strings(
@@ -193,7 +281,8 @@ def _other_configs(
     calibration: Calibration, files: Sequence[FileDigest]
 ) -> Iterator[str]:
     """Name xen.efi's configuration when it is not as long as it was."""
-    kept = (*_running(calibration, Role.CMDLINE), *calibration.kept)
+    known_as = calibration.known_as
+    kept = known_as.measurements if known_as else calibration.measured
     for file, _ in files:
         source = file.source
         if file.role is Role.CMDLINE and any(

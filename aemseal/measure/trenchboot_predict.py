@@ -1,26 +1,31 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the next launch by TrenchBoot measures, and what of it nobody can know.
 
-Two records are made from more than files. The multiboot information (PCR 18) holds
+Three records are made from more than files. The multiboot information (PCR 18) holds
 every command line, every module's address and size, the layout of Xen and the memory
 map; Xen's image after it has run as a UEFI program (PCR 17) holds what it found and
-where. Each is carried over where everything it is made from stays as it is, and
-refused otherwise, saying which input moved. Other firmware or another GRUB changes
-them too: that is no file of the boot entry, and is said as a caution.
-Source: GRUB loader/multiboot_mbi2.c; Xen efi/efi-boot.h.
+where; the OS to MLE data of Intel TXT (PCR 18) hold addresses. Each is carried over
+where everything it is made from stays as it is, and refused otherwise, saying which
+input moved (trenchboot_moves.py). Other firmware, another GRUB, another disk order or
+video mode change them too: that is no file of the boot entry, and is said as a caution
+where something changes.
+Source: GRUB loader/multiboot_mbi2.c and i386/txt.c; Xen efi/efi-boot.h.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from aemseal.measure.amd_table import next_table
+from aemseal.measure.beside import files_beside
 from aemseal.measure.boot_entry import BootEntry, Launcher, Role
 from aemseal.measure.calibrate import Calibration
 from aemseal.measure.claims import (
     Calibrated,
     Measurement,
     Refusal,
+    Source,
 )
 from aemseal.measure.launch import (
     Facts,
@@ -30,8 +35,12 @@ from aemseal.measure.launch import (
     carried,
     require_digests,
 )
+from aemseal.measure.sinit import MleChange, is_tpm2
+from aemseal.measure.sinit_capabilities import GrubRule
+from aemseal.measure.sinit_part import SinitPart, logged_of, predict_sinit
 from aemseal.measure.trenchboot import TrenchBootLaunch
 from aemseal.measure.trenchboot_moves import (
+    moved_beside,
     moved_under_efi,
     moved_under_multiboot,
     moved_with_loader,
@@ -45,7 +54,6 @@ from aemseal.measure.trenchboot_tables import (
 )
 from aemseal.words.errors import PredictionError
 
-_TXT_RANDOM_VALUE = 0x4FE
 _FIXED_ENTRIES = 3
 """Slots of GRUB's policy that are not modules: see MOST_POLICY_ENTRIES."""
 
@@ -60,8 +68,9 @@ def next_launch(
     """
     _require_same_way(launch, entry)
     files = require_digests(launch.files(entry, facts), launch.algorithm)
-    front = dict(zip(launch.rules.parts_of_files, files, strict=False))
-    following = files[len(front) :]
+    following = _Following(launch, calibration, entry, facts, files)
+    front, modules = following.front, files[len(following.front) :]
+    sinit = following.sinit()
     measurements: list[Measurement] = []
     refusals: list[Refusal] = []
     for part, extend in launch.parts:
@@ -70,11 +79,14 @@ def next_launch(
         if part in front:
             measurements.append(_of_file(extend.pcr, front[part], calibration))
             continue
+        if part is Part.FIRMWARE:
+            measurements.append(sinit.measurements[extend.event.number])
+            continue
         table = _next_table(launch, calibration, part, extend, front)
         if table is not None:
             measurements.append(table)
             continue
-        reason = _why_not(launch, calibration, entry, facts, files, part, extend)
+        reason = following.why_not(part)
         if reason is not None:
             refusals.append(Refusal(extend.pcr, reason, extend.event.number))
         measurements.append(carried(extend, Calibrated.NOW))
@@ -82,12 +94,13 @@ def next_launch(
         _of_file(
             DATA_PCR if file[0].role is Role.CMDLINE else LAUNCH_PCR, file, calibration
         )
-        for file in following
+        for file in modules
     ]
     return NextLaunch(
         measurements=tuple(measurements),
-        refusals=tuple(refusals),
-        modules=tuple(each for each in following if each[0].role is not Role.CMDLINE),
+        refusals=(*sinit.refusals, *refusals),
+        modules=tuple(each for each in modules if each[0].role is not Role.CMDLINE),
+        cautions=(*sinit.cautions, *_cautions(launch, measurements)),
     )
 
 
@@ -114,30 +127,97 @@ def _require_same_way(launch: TrenchBootLaunch, entry: BootEntry) -> None:
         )
 
 
-def _why_not(
-    launch: TrenchBootLaunch,
-    calibration: Calibration,
-    entry: BootEntry,
-    facts: Facts,
-    files: Sequence[FileDigest],
-    part: Part,
-    extend: LoggedExtend,
-) -> str | None:
-    """Say why an extend that no file makes will not be what it was, None if it will."""
-    if extend.event.untrusted_type == _TXT_RANDOM_VALUE:
-        number = extend.event.number
-        return f"event {number} is a random value, another one in each boot"
-    if part is Part.BOOT_INFO:
-        moved = moved_under_multiboot(calibration, launch.system, entry, files)
-        return _holds(DATA_PCR, "the multiboot information", moved)
-    if part is Part.IMAGE:
-        xen = facts.get(entry.slaunch_entry_wanted)
-        moved = moved_under_efi(calibration, launch.system, xen, files)
-        return _holds(LAUNCH_PCR, "Xen as it lies in memory", moved)
-    if part is Part.PLATFORM and launch.rules.stack == SKINIT:
-        moved = moved_with_loader(calibration, files)
-        return _holds(DATA_PCR, "AMD's table", moved)
-    return None
+@dataclass(frozen=True, slots=True)
+class _Following:
+    """The next boot, held against the running one."""
+
+    launch: TrenchBootLaunch
+    calibration: Calibration
+    entry: BootEntry
+    facts: Facts
+    files: Sequence[FileDigest]
+
+    @property
+    def front(self) -> Mapping[Part, FileDigest]:
+        """The parts in front of the modules that files give."""
+        order = self.launch.rules.parts_of_files
+        return dict(zip(order, self.files, strict=False))
+
+    @property
+    def beside(self) -> tuple[Source, ...]:
+        """The files that decide without being measured."""
+        return files_beside(self.entry, self.facts)
+
+    def sinit(self) -> SinitPart:
+        """Predict SINIT's events; nothing where AMD's SKINIT launches."""
+        extends = self.launch.all_of(Part.FIRMWARE)
+        [running] = self.launch.all_of(Part.IMAGE)
+        following = self.front.get(Part.IMAGE)
+        return predict_sinit(
+            extends,
+            before=self.calibration.beside,
+            is_before_kept=self.calibration.is_beside_kept,
+            after=self.beside,
+            mle=MleChange(
+                running.digest, running.digest if following is None else following[1]
+            ),
+            rule=GrubRule(is_tpm2(logged_of(extends))),
+            calibrated=self.calibration.rule(Role.SINIT),
+        )
+
+    def why_not(self, part: Part) -> str | None:
+        """Say why a part that no file makes will not be what it was, None if it will.
+
+        Intel's table is the processor's and the firmware's, and stays.
+        """
+        stack, is_efi = self.launch.rules.stack, self.launch.rules.is_efi
+        if part is Part.BOOT_INFO:
+            return _holds(DATA_PCR, "the multiboot information", self._in_multiboot())
+        if part is Part.IMAGE:
+            return _holds(LAUNCH_PCR, "Xen as it lies in memory", self._in_efi())
+        if part is Part.OS_MLE:
+            moved = (
+                self._in_efi()
+                if is_efi
+                else moved_beside(self.calibration, self.beside)
+            )
+            return _holds(DATA_PCR, "the OS to MLE data", moved)
+        if part is Part.PLATFORM and stack == SKINIT:
+            moved = moved_with_loader(self.calibration, self.files)
+            return _holds(DATA_PCR, "AMD's table", moved)
+        return None
+
+    def _in_multiboot(self) -> tuple[str, ...]:
+        return moved_under_multiboot(
+            self.calibration, self.launch.system, self.entry, self.files, self.beside
+        )
+
+    def _in_efi(self) -> tuple[str, ...]:
+        xen = self.facts.get(self.entry.slaunch_entry_wanted)
+        return moved_under_efi(
+            self.calibration, self.launch.system, xen, self.files, self.beside
+        )
+
+
+def _cautions(
+    launch: TrenchBootLaunch, following: Sequence[Measurement]
+) -> tuple[str, ...]:
+    """Say what no file tells, where anything else than the running boot comes."""
+    algorithm = launch.algorithm
+    if [each.digests[algorithm] for each in following] == [
+        each.digest for each in launch.extends
+    ]:
+        return ()
+    parts = {Part.BOOT_INFO, Part.OS_MLE}
+    if launch.rules.is_efi:
+        parts.add(Part.IMAGE)
+    pcrs = sorted({extend.pcr for part, extend in launch.parts if part in parts})
+    caution = (
+        f"PCR {' and '.join(map(str, pcrs))} holds addresses that GRUB or the firmware "
+        "chose: another GRUB, firmware, order of disks or video mode changes them, and "
+        "no file of the entry tells"
+    )
+    return (caution,)
 
 
 def _holds(pcr: int, what: str, moved: Sequence[str]) -> str | None:

@@ -62,6 +62,7 @@ def test_every_file_is_wanted_in_the_view_the_launcher_has_of_it() -> None:
         Wanted("/boot/xen.gz", View.GRUB),
         Wanted("/boot/vmlinuz", View.GRUB),
         Wanted("/boot/initramfs.img", View.RAW),
+        Wanted("/boot/vmlinuz", View.ACM),
         Wanted(f"/dev/disk/by-uuid/{ONE}", View.LUKS),
         Wanted(f"/dev/disk/by-uuid/{TWO}", View.LUKS),
     )
@@ -70,7 +71,22 @@ def test_every_file_is_wanted_in_the_view_the_launcher_has_of_it() -> None:
 
 def test_a_file_that_is_loaded_twice_is_wanted_once() -> None:
     entry = entry_of("multiboot /tboot.gz", "module /xen.gz", "module /xen.gz again")
-    assert len(wanted(entry)) == 2
+    views = [View.MLE, View.GRUB, View.ACM]
+    assert [each.view for each in wanted(entry)] == views
+
+
+def test_any_module_behind_the_first_may_be_a_sinit_module_for_tboot() -> None:
+    """But a packed initramfs that GRUB leaves as it is, is not unpacked to find out."""
+    entry = entry_of(
+        "multiboot2 /tboot.gz",
+        "module2 /xen.gz",
+        "module2 /vmlinuz",
+        "module2 --nounzip /initramfs.img",
+        "module2 --nounzip /SINIT.BIN",
+    )
+    paths = ["/boot/vmlinuz", "/boot/SINIT.BIN"]
+    assert entry.sinit_wanted == tuple(Wanted(path, View.ACM) for path in paths)
+    assert entry.whole_wanted == ()
 
 
 @given(st.lists(st.sampled_from([ONE, TWO, f"luks-{ONE}", f"luks-{TWO}"]), max_size=6))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 
 import pytest
@@ -18,13 +19,13 @@ from tboot_boots import (
     a_boot,
     facts_of,
     log_of,
-    mle_digest,
     verified,
 )
 
 from aemseal.measure.boot_entry import Role
 from aemseal.measure.calibrate import Candidate, calibrate
 from aemseal.measure.claims import Calibrated
+from aemseal.measure.plan import OriginKind, plan
 from aemseal.measure.predict import predict
 from aemseal.words.digest import PcrSelection
 from aemseal.words.errors import BankError, BootFileError, PredictionError
@@ -92,24 +93,26 @@ def test_a_tboot_that_drops_first_words_is_refused() -> None:
     assert "drops the first word" in refused(prediction)[17]
 
 
+def capable(image: bytes, capabilities: str | None, version: str = "1.11.10") -> Boot:
+    """A boot whose tboot tells these capabilities in its MLE header."""
+    notes = {"tboot_version": version}
+    if capabilities:
+        notes["mle_capabilities"] = capabilities
+    return a_boot().with_tboot(image=image, notes=notes)
+
+
 @pytest.mark.parametrize(
     ("before", "after", "reason"),
     [
-        ("0x627", "0x4627", "change from 0x627 to 0x4627"),
         (None, "0x627", "the running tboot's capabilities are not known"),
         ("0x627", None, "the next tboot's capabilities are not known"),
+        ("0x4627", "0x627", "tboot with 0x4627 in its MLE header asks SINIT for"),
     ],
 )
-def test_other_capabilities_change_0x40f_in_both_pcrs(
+def test_what_is_asked_of_sinit_is_refused_in_both_pcrs_where_it_is_not_known(
     before: str | None, after: str | None, reason: str
 ) -> None:
-    def tboot(image: bytes, capabilities: str | None) -> Boot:
-        notes = {"tboot_version": "1.11.10"}
-        if capabilities:
-            notes["mle_capabilities"] = capabilities
-        return a_boot().with_tboot(image=image, notes=notes)
-
-    old, new = tboot(b"old", before), tboot(b"new", after)
+    old, new = capable(b"old", before), capable(b"new", after)
     prediction = next_boot(running(DA, old), new)
     assert {(each.pcr, each.event) for each in prediction.refusals} == {
         (17, 7),
@@ -120,46 +123,94 @@ def test_other_capabilities_change_0x40f_in_both_pcrs(
     assert next_boot(running(DA, old), old).is_complete
 
 
+def asking(machine: Machine, word: bytes) -> Machine:
+    """The machine whose tboot asks SINIT for this word (0x40f)."""
+    sinit = tuple(
+        (kind, pcr, word if kind == 0x40F else data)
+        for kind, pcr, data in machine.sinit
+    )
+    return replace(machine, sinit=sinit)
+
+
+def test_other_capabilities_change_0x40f_in_both_pcrs() -> None:
+    """They are a constant of tboot and SINIT: neither is asked for by itself."""
+    new = capable(b"new", "0x4627")
+    prediction = next_boot(running(DA, capable(b"old", "0x627")), new)
+    assert values(prediction) == asking(DA, b"\2\x46\0\0").values(new)
+    changed = plan(running(DA, capable(b"old", "0x627")).measured, prediction)
+    kinds = {each.name: each.origin.kind for each in changed.changes}
+    assert kinds == {
+        "mle": OriginKind.UNKNOWN,
+        "platform 6": OriginKind.CONSTANT,
+        "platform 9": OriginKind.CONSTANT,
+    }
+    [told, _] = [e for e in changed.changes if e.origin.kind is OriginKind.CONSTANT]
+    assert told.origin.detail == "what the launcher asks of SINIT, as both files say"
+
+
+@pytest.mark.parametrize("word", [b"force_pmrs=true", b"force_pmrs=1"])
+def test_a_tboot_that_rewrites_itself_is_refused_by_its_option(word: bytes) -> None:
+    def with_option(version: str) -> Boot:
+        boot = capable(b"tboot", "0x627", version)
+        return boot.with_tboot(cmdline=b"logging=memory " + word)
+
+    boot = with_option("1.11.12")
+    why = refused(next_boot(running(DA, boot), boot))
+    assert set(why) == {17}
+    assert "tboot's option force_pmrs has /boot/tboot.gz rewrite its header" in why[17]
+    old = with_option("1.11.10")
+    assert next_boot(running(DA, old), old).is_complete
+    off = boot.with_tboot(cmdline=b"force_pmrs=false")
+    assert next_boot(running(DA, off), off).is_complete
+
+
+def combined(control: int = 0, policy: bytes = bytes(20), word: int = 0) -> bytes:
+    """TPM 1.2's combined data: what of it does not change is zero."""
+    return struct.pack("<20sQ20sI20sI", b"", 0, b"", control, policy, word)
+
+
 def with_combined(machine: Machine, data: bytes) -> Machine:
     sinit = list(machine.sinit)
     sinit.insert(2, (0x403, 17, data))
     return replace(machine, sinit=tuple(sinit))
 
 
-def test_a_combined_event_that_holds_the_mles_hash_is_refused_with_a_new_tboot() -> (
+def test_a_combined_event_that_holds_nothing_of_tboot_stays() -> None:
+    new = a_boot().with_tboot(image=b"new")
+    plain = with_combined(LEGACY, combined())
+    assert values(next_boot(running(plain, a_boot()), new)) == plain.values(new)
+
+
+def test_a_combined_event_that_may_hold_the_mles_hash_is_refused_with_a_new_tboot() -> (
     None
 ):
+    """Seen on a ThinkPad X200: the launch control policy's hash was the MLE's."""
     boot = a_boot()
-    mle = mle_digest(boot.tboot.image, boot.tboot.cmdline)
-    new = boot.with_tboot(image=b"new")
-    holding = with_combined(LEGACY, bytes(20) + mle + bytes(8))
+    holding = with_combined(LEGACY, combined(policy=b"\1" * 20))
     assert next_boot(running(holding, boot), boot).is_complete
-    prediction = next_boot(running(holding, boot), new)
+    prediction = next_boot(running(holding, boot), boot.with_tboot(image=b"new"))
     assert refused(prediction) == {
-        17: "event 2 holds the running tboot's hash, which changes"
+        17: "COMBINED_HASH (event 2) holds a SHA-1 digest, which may be the running "
+        "MLE's"
     }
-    plain = with_combined(LEGACY, bytes(80))
-    assert values(next_boot(running(plain, boot), new)) == plain.values(new)
 
 
 def test_a_combined_event_with_foreign_data_is_refused_with_a_new_tboot() -> None:
     boot = a_boot()
-    extends = with_combined(LEGACY, bytes(80)).extends(boot)
+    extends = with_combined(LEGACY, combined()).extends(boot)
     kind, pcr, digest, _ = extends[2]
     extends[2] = (kind, pcr, digest, b"other data")
     candidates = [Candidate(boot.entry, facts_of(boot))]
     calibration = calibrate(verified(log_of(extends)), candidates)
     prediction = next_boot(calibration, boot.with_tboot(image=b"new"))
-    assert "event 2 has no data" in refused(prediction)[17]
+    assert "(event 2) has no data that tells what changes" in refused(prediction)[17]
 
 
-def test_a_combined_event_is_refused_when_capabilities_change() -> None:
-    boot = a_boot()
-    new = boot.with_tboot(
-        image=b"new", notes={"tboot_version": "1.11.6", "mle_capabilities": "0x4627"}
-    )
-    calibration = running(with_combined(LEGACY, bytes(80)), boot)
-    assert "COMBINED_HASH (event 2) will" in refused(next_boot(calibration, new))[17]
+def test_a_combined_event_follows_the_capabilities_that_it_holds() -> None:
+    old, new = capable(b"old", "0x627"), capable(b"new", "0x4627")
+    holding = with_combined(LEGACY, combined(control=2, word=0x602))
+    following = with_combined(LEGACY, combined(control=2, word=0x4602))
+    assert values(next_boot(running(holding, old), new)) == following.values(new)
 
 
 def test_a_random_value_in_the_log_is_refused() -> None:
@@ -185,7 +236,7 @@ def test_an_entry_without_modules_is_refused() -> None:
         next_boot(running(DA, a_boot()), replace(a_boot(), modules=()))
 
 
-@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("number", range(7))
 def test_a_file_that_was_not_read_is_named(number: int) -> None:
     boot = a_boot()
     facts: dict[Wanted, FileFacts] = facts_of(boot)

@@ -137,6 +137,9 @@ def sha1_facts(boot: Boot) -> dict[Wanted, FileFacts]:
     for each in entry.modules:
         image = files[each.path].image
         facts[each.wanted] = (sha1(image), {}, len(image))
+    for wanted in entry.sinit_wanted:
+        image = files[wanted.path].image
+        facts[wanted] = (sha1(image), {}, len(image))
     return {
         wanted: FileFacts(wanted, size, {SHA1: Digest(SHA1, digest)}, notes)
         for wanted, (digest, notes, size) in facts.items()
