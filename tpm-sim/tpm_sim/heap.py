@@ -128,9 +128,14 @@ class HeapLog:
         return struct.pack("<II", self.kind, 8 + len(body)) + body
 
 
-def heap_bytes(log: HeapLog, table: SinitTable, capabilities: int) -> bytes:
-    """Return the heap's four tables; the log lies within the second."""
-    bios = _table(_bios_data())
+def heap_bytes(
+    log: HeapLog, table: SinitTable, capabilities: int, bios_sinit_size: int
+) -> bytes:
+    """Return the heap's four tables; the log lies within the second.
+
+    `bios_sinit_size` is that of the firmware's own SINIT module, 0 if it has none.
+    """
+    bios = _table(_bios_data(bios_sinit_size))
     address = HEAP_BASE + len(bios) + 8 + _LOG_AT
     os_mle = bytearray(_OS_MLE_SIZE)
     struct.pack_into("<I", os_mle, 0, 3)
@@ -159,8 +164,8 @@ def _table(content: bytes) -> bytes:
     return struct.pack("<Q", 8 + len(content)) + content
 
 
-def _bios_data() -> bytes:
-    """Return the firmware's table: version 6, no SINIT module, two elements."""
-    data = struct.pack("<IIQQIQ", 6, 0, 0, 0, 4, 0x200000000)
+def _bios_data(sinit_size: int) -> bytes:
+    """Return the firmware's table: version 6, two elements."""
+    data = struct.pack("<IIQQIQ", 6, sinit_size, 0, 0, 4, 0x200000000)
     data += struct.pack("<IIHHH", 1, 14, 2, 1, 0)
     return data + struct.pack("<IIIQ", 2, 20, 1, 0xFFE60000) + _END

@@ -44,6 +44,9 @@ from tpm_sim.tboot_text import ToldLaunch
 _DOM0_KERNEL = 1
 """The module that is dom0's kernel; Xen is module 0."""
 
+_FIGURES_SINIT_SIZE = 0x20000
+"""Bytes of the module that the figures are of; here the firmware has it."""
+
 ReadNv = Callable[[int], bytes | None]
 
 
@@ -94,6 +97,7 @@ class TbootLaunch:
             table=self._table(sinit.hash_data, mle),
             capabilities=sinit.capabilities or 0,
             module_capabilities=self._module_capabilities(sinit),
+            bios_sinit_size=self._bios_sinit_size(),
         )
         records = (*records, *told.own)
         extends = tuple(
@@ -153,6 +157,13 @@ class TbootLaunch:
         if sinit.module is None:
             return self.model.module_capabilities
         return sinit.module.capabilities
+
+    def _bios_sinit_size(self) -> int:
+        """Return the size of the firmware's own SINIT module, 0 if it has none."""
+        if self.model.platform is None:
+            return _FIGURES_SINIT_SIZE
+        firmware = self.model.firmware_sinit
+        return len(firmware.content) if firmware else 0
 
     def _table(self, hash_data: bytes, mle: Digests) -> SinitTable:
         """Return SINIT's table; only with a TPM 1.2 does it hold hashes."""

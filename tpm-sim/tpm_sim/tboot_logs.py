@@ -42,7 +42,9 @@ def forget_logs(root: Path) -> None:
 
 def _leave(root: Path, form: LogFormat, told: ToldLaunch) -> bytes:
     if form is LogFormat.TXT_HEAP:
-        log = heap_bytes(_heap_log(told), told.table, told.capabilities)
+        log = heap_bytes(
+            _heap_log(told), told.table, told.capabilities, told.bios_sinit_size
+        )
         leave_heap(root, log)
         return log
     if form is LogFormat.TBOOT_MEMORY:

@@ -69,7 +69,8 @@ class ToldLaunch:
 
     `log_format` is the form of the event log behind it, None where SINIT keeps none.
     `own` are tboot's records, `capabilities` what it asked SINIT for,
-    `module_capabilities` what that can.
+    `module_capabilities` what that can, `bios_sinit_size` the size of the firmware's
+    own SINIT module.
     """
 
     tboot: TbootImage
@@ -83,6 +84,7 @@ class ToldLaunch:
     table: SinitTable
     capabilities: int
     module_capabilities: int
+    bios_sinit_size: int
 
     def text(self) -> bytes:
         """Return txt-stat's output."""
@@ -109,6 +111,7 @@ class ToldLaunch:
         yield from self._banner()
         yield from self._module()
         yield from self._policy()
+        yield from self._bios_data()
         yield from self._os_sinit(before=True)
         yield "TBOOT: executing GETSEC[SENTER]..."
         yield from self._banner()
@@ -116,7 +119,7 @@ class ToldLaunch:
         yield "TBOOT: Post_launch started ..."
         yield "TBOOT: measured launch succeeded"
         yield from self._policy()
-        yield f"TBOOT: TXT.HEAP.BASE: {HEAP_BASE:#x}"
+        yield from self._bios_data()
         yield from self._os_sinit(before=False)
         yield from self._table()
         yield from self._measurements()
@@ -171,6 +174,17 @@ class ToldLaunch:
             yield f"TBOOT: \t\t num_hashes: {len(entry.hashes or ())}"
             for index, value in enumerate(entry.hashes or ()):
                 yield f"TBOOT: \t\t hashes[{index}]: {_hex(value)}"
+
+    def _bios_data(self) -> Iterator[str]:
+        size = self.bios_sinit_size
+        yield f"TBOOT: TXT.HEAP.BASE: {HEAP_BASE:#x}"
+        yield f"TBOOT: TXT.HEAP.SIZE: {HEAP_SIZE:#x} ({HEAP_SIZE})"
+        yield f"TBOOT: bios_data (@{HEAP_BASE + 8:#x}, 0x56):"
+        yield "TBOOT: \t version: 6"
+        yield f"TBOOT: \t bios_sinit_size: {size:#x} ({size})"
+        yield "TBOOT: \t lcp_pd_base: 0x0"
+        yield "TBOOT: \t lcp_pd_size: 0x0 (0)"
+        yield "TBOOT: \t num_logical_procs: 4"
 
     def _os_sinit(self, *, before: bool) -> Iterator[str]:
         """Print what tboot asks SINIT for, and the log as far as it is then."""
