@@ -23,9 +23,8 @@ from event_log_bytes import (
 
 from aemseal.formats.event_log import parse_event_log
 from aemseal.measure.log_report import log_report
+from aemseal.measure.quirks import LISTED_TWICE, VALUE_LOGGED
 from aemseal.measure.replay import (
-    QUIRK_LISTED_TWICE,
-    QUIRK_VALUE_LOGGED,
     replay,
     verify,
 )
@@ -109,7 +108,7 @@ class TestDynamicLaunches:
     def test_the_t460p_logs_the_value_of_pcr_17(self) -> None:
         log = log_at(T460P)
         assert log.format == "txt-container"
-        assert [each.name for each in replay(log).quirks] == [QUIRK_VALUE_LOGGED]
+        assert [each.name for each in replay(log).quirks] == [VALUE_LOGGED]
         digest = replay(log).extends[0][1][SHA1]
         assert digest == SHA1.hash(log.events[0].untrusted_data)
 
@@ -166,8 +165,8 @@ class TestDynamicLaunches:
         result = replay(log)
         assert result.banks[SHA1].value(17) == log.events[0].digests[SHA1]
         assert [(each.event, each.name) for each in result.quirks] == [
-            (0, QUIRK_VALUE_LOGGED),
-            (1, QUIRK_LISTED_TWICE),
+            (0, VALUE_LOGGED),
+            (1, LISTED_TWICE),
         ]
 
 

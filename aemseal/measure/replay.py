@@ -18,6 +18,13 @@ from collections.abc import Mapping
 from dataclasses import InitVar, dataclass
 from enum import Enum
 
+from aemseal.measure.quirks import (
+    BANK_CAPPED,
+    LISTED_TWICE,
+    RANDOM_VALUE,
+    VALUE_LOGGED,
+    Quirk,
+)
 from aemseal.words.digest import (
     DYNAMIC_PCRS,
     Digest,
@@ -32,13 +39,16 @@ from aemseal.words.errors import (
     SelectionError,
     UnmeasuredError,
 )
-from aemseal.words.events import TBOOT_MEASUREMENT, TXT_HASH_START, Event, EventLog
+from aemseal.words.events import (
+    TBOOT_MEASUREMENT,
+    TXT_HASH_START,
+    TXT_RANDOM_VALUE,
+    Event,
+    EventLog,
+)
 
 LAUNCH_PCR = 17
 """The PCR that every dynamic launch extends first."""
-
-QUIRK_VALUE_LOGGED = "hash-start-logs-pcr-value"
-QUIRK_LISTED_TWICE = "hash-start-listed-twice"
 
 Extend = tuple[Event, Digests]
 """An event and the digests that were extended for it, a bank each."""
@@ -52,15 +62,6 @@ class _Form(Enum):
 
     VALUE = "set"
     """H(0 || H(data)): PCR 17 is the digest itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Quirk:
-    """An event that was not replayed literally: its number, a name, what was done."""
-
-    event: int
-    name: str
-    effect: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,11 +389,9 @@ def _missing(
 
 
 def _quirks(steps: list[_Step], twice: frozenset[int]) -> tuple[Quirk, ...]:
-    quirks = [
-        Quirk(number, QUIRK_LISTED_TWICE, "not extended again") for number in twice
-    ]
+    quirks = [Quirk(number, LISTED_TWICE, "not extended again") for number in twice]
     for step in steps:
-        logged = step.event.digests
+        event, logged = step.event, step.event.digests
         banks = [
             str(each) for each in logged if step.extended.get(each) != logged[each]
         ]
@@ -401,5 +400,12 @@ def _quirks(steps: list[_Step], twice: frozenset[int]) -> tuple[Quirk, ...]:
                 f"its digest ({', '.join(banks)}) is the value of PCR {LAUNCH_PCR} "
                 "after it, not what was extended"
             )
-            quirks.append(Quirk(step.event.number, QUIRK_VALUE_LOGGED, effect))
+            quirks.append(Quirk(event.number, VALUE_LOGGED, effect))
+        if event.caps_banks:
+            closed = ", ".join(map(str, logged))
+            effect = f"closes PCR {event.pcr} of {closed}: no bank to seal to"
+            quirks.append(Quirk(event.number, BANK_CAPPED, effect))
+        if event.untrusted_type == TXT_RANDOM_VALUE:
+            effect = f"PCR {event.pcr} is another one in each boot"
+            quirks.append(Quirk(event.number, RANDOM_VALUE, effect))
     return tuple(sorted(quirks, key=lambda quirk: quirk.event))

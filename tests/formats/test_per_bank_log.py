@@ -19,7 +19,8 @@ from aemseal.formats.per_bank_log import (
     parse_per_bank_log,
     read_bank,
 )
-from aemseal.measure.replay import QUIRK_LISTED_TWICE, QUIRK_VALUE_LOGGED, replay
+from aemseal.measure.quirks import LISTED_TWICE, VALUE_LOGGED
+from aemseal.measure.replay import replay
 from aemseal.words.digest import HashAlgorithm
 from aemseal.words.errors import EvidenceError, FormatError
 from aemseal.words.events import EventLog
@@ -121,8 +122,8 @@ class TestTheNuc:
         )
         result = replay(log)
         assert [(each.event, each.name) for each in result.quirks] == [
-            (0, QUIRK_VALUE_LOGGED),
-            (1, QUIRK_LISTED_TWICE),
+            (0, VALUE_LOGGED),
+            (1, LISTED_TWICE),
         ]
         assert result.banks[SHA1].value(17).value == self.DIGEST
         assert result.missing == {SHA1: {17: ()}, SHA256: {17: ()}}

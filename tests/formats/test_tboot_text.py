@@ -26,7 +26,8 @@ from tboot_texts import (
 
 from aemseal.formats.event_log import parse_event_log
 from aemseal.formats.tboot_text import is_tboot_text, parse_tboot_text
-from aemseal.measure.replay import QUIRK_LISTED_TWICE, replay
+from aemseal.measure.quirks import LISTED_TWICE
+from aemseal.measure.replay import replay
 from aemseal.words.digest import HashAlgorithm
 from aemseal.words.events import EventLog
 
@@ -146,7 +147,7 @@ def test_a_hash_start_listed_twice_reaches_the_replay() -> None:
     assert [each.name for each in log.events] == [
         *("HASH_START", "HASH_START", "PCR_MAPPING", "TBOOT")
     ]
-    assert QUIRK_LISTED_TWICE in {each.name for each in replay(log).quirks}
+    assert LISTED_TWICE in {each.name for each in replay(log).quirks}
 
 
 def test_a_tpm_12_container() -> None:

@@ -23,7 +23,8 @@ from tboot_texts import (
 from aemseal.formats.event_log import parse_event_log
 from aemseal.formats.tboot_facts import read_tboot_facts
 from aemseal.measure.log_report import log_report
-from aemseal.measure.replay import QUIRK_VALUE_LOGGED, replay, verify
+from aemseal.measure.quirks import VALUE_LOGGED
+from aemseal.measure.replay import replay, verify
 from aemseal.words.digest import Digest, HashAlgorithm, PcrBank, PcrSelection
 from aemseal.words.errors import EvidenceError, FormatError, LogError, ReplayError
 from aemseal.words.events import EventLog
@@ -136,7 +137,7 @@ def test_from_version_7_on_the_table_has_pcr_17_itself(version: int) -> None:
     )
     value = sha1(b"\7" * 20, sha1(combined.untrusted_data))
     assert pcrs(log)[17] == sha1(value, b"\3" * 20).hex()
-    assert [each.name for each in replay(log).quirks] == [QUIRK_VALUE_LOGGED]
+    assert [each.name for each in replay(log).quirks] == [VALUE_LOGGED]
 
 
 def test_a_rebuilt_log_is_held_against_the_tpm_like_any_other() -> None:

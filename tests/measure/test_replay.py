@@ -22,9 +22,8 @@ from replayed_logs import (
     tboot_log,
 )
 
+from aemseal.measure.quirks import LISTED_TWICE, VALUE_LOGGED
 from aemseal.measure.replay import (
-    QUIRK_LISTED_TWICE,
-    QUIRK_VALUE_LOGGED,
     replay,
     verify,
 )
@@ -97,7 +96,7 @@ class TestHashStart:
         assert result.banks[SHA256].value(17).value == fold(
             sha256(DATA), sha256(b"xen")
         )
-        assert [each.name for each in result.quirks] == [QUIRK_VALUE_LOGGED]
+        assert [each.name for each in result.quirks] == [VALUE_LOGGED]
         assert result.quirks[0].event == 0
         assert "sha1, sha256" in result.quirks[0].effect
         start, digests = result.extends[0]
@@ -140,7 +139,7 @@ class TestHashStart:
         assert result.banks[SHA1].value(17) == SHA1.zero().extended(
             SHA1.hash(DATA)
         ).extended(SHA1.hash(b"xen"))
-        assert [each.name for each in result.quirks] == [QUIRK_VALUE_LOGGED]
+        assert [each.name for each in result.quirks] == [VALUE_LOGGED]
         assert result.extends[0] == (bare, {})
         verified = verify(log, live, select("sha256:17"))
         assert verified.quirks == result.quirks
@@ -159,7 +158,7 @@ class TestHashStart:
         assert result.banks[SHA256].value(17).value == fold(
             sha256(DATA), sha256(b"xen")
         )
-        assert (1, QUIRK_LISTED_TWICE) in [(q.event, q.name) for q in result.quirks]
+        assert (1, LISTED_TWICE) in [(q.event, q.name) for q in result.quirks]
         assert [each.number for each, _ in result.extends] == [0, 4]
 
     def test_two_that_differ_are_both_replayed(self) -> None:
