@@ -76,14 +76,18 @@ unpack() {
     mv "$cache/$folder.new" "$cache/$folder"
 }
 
-# An earlier set-up left xen.efi out.
-drop_without_efi() {
-    has_efi "$1" || rm -f "$cache/$1/VERSION"
-}
-
-has_efi() {
+# Whether xen.efi was looked for: an earlier set-up left it out, and so may a package.
+knows_efi() {
+    [ ! -f "$cache/$1/NO-EFI" ] || return 0
     set -- "$cache/$1"/boot/xen-*.efi
     [ -f "$1" ]
+}
+
+# unpack_xen FOLDER PACKAGE VERSION
+unpack_xen() {
+    knows_efi "$1" || rm -f "$cache/$1/VERSION"
+    unpack "$1" "$2" "$3" './boot/xen-*'
+    knows_efi "$1" || touch "$cache/$1/NO-EFI"
 }
 
 latest() { versions_of "$1" | tail -n 1; }
@@ -94,12 +98,10 @@ unpack_xen_and_linux() {
     new=$(latest "$xen")
     kernels=$(kernel_packages)
     linux=$(echo "$kernels" | tail -n 1)
-    drop_without_efi xen-old
-    drop_without_efi xen-new
-    unpack xen-old "$xen" "$old" './boot/xen-*'
+    unpack_xen xen-old "$xen" "$old"
     unpack linux "$linux" "$(latest "$linux")" './boot/vmlinuz-*'
     if [ "$old" != "$new" ]; then
-        unpack xen-new "$xen" "$new" './boot/xen-*'
+        unpack_xen xen-new "$xen" "$new"
         return
     fi
     say "the archives offer one version of $xen only: taking a second kernel instead"
@@ -111,8 +113,8 @@ cache_is_complete() {
     for folder in tboot grub-emu xen-old linux; do
         [ -f "$cache/$folder/VERSION" ] || return 1
     done
-    has_efi xen-old || return 1
-    [ ! -f "$cache/xen-new/VERSION" ] || has_efi xen-new || return 1
+    knows_efi xen-old || return 1
+    [ ! -f "$cache/xen-new/VERSION" ] || knows_efi xen-new || return 1
     [ -f "$cache/xen-new/VERSION" ] || [ -f "$cache/linux-new/VERSION" ]
 }
 

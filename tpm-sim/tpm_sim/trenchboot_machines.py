@@ -2,11 +2,12 @@
 """Machines that TrenchBoot launches.
 
 `trenchboot-skinit` is a laptop with an AMD processor, `trenchboot-txt` one of Intel's;
-`-uefi` behind it: Xen is started as a UEFI program. The memory maps are made up, small
-below 4 GiB so that a copy of the memory is a small file. Versions: [v0.5] GRUB 2.13 and
-Xen 4.17 of TrenchBoot's Anti Evil Maid 0.5, [v0.4] GRUB 2.06 of 0.4. [HP] is an HP
-EliteDesk 800 G2, i5-6500T, TPM 2.0, Anti Evil Maid 0.3, its log as TrenchBoot published
-it; its SINIT module is Intel's, the one here is made up.
+with `-uefi` behind the name Xen is started as a UEFI program. Without a version they
+have the GRUB and the Xen of TrenchBoot's Anti Evil Maid 0.5. The memory maps are made
+up, small below 4 GiB so that a copy of the memory is a small file.
+
+[HP] is an HP EliteDesk 800 G2, i5-6500T, TPM 2.0, Anti Evil Maid 0.3, its log as
+TrenchBoot published it; its SINIT module is Intel's, the one here is made up.
 """
 
 from __future__ import annotations
