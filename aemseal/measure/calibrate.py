@@ -64,7 +64,8 @@ class Calibration:
 
     `entry` is the candidate whose files, as they are now, give every measurement of
     the log, or None. `measured` is every extend in order, the LUKS headers last, each
-    with its source and whether that was calibrated.
+    with its source and whether that was calibrated. `rivals` are other readings of the
+    log that explain as much.
 
     `known_as` is the earlier boot that measured the very same, None where none is
     known. `beside` are the files that decided without being measured: as that boot
@@ -75,6 +76,7 @@ class Calibration:
     launch: Launch
     entry: BootEntry | None
     measured: tuple[Measurement, ...]
+    rivals: tuple[Launch, ...] = ()
     known_as: Baseline | None = None
     beside: tuple[Source, ...] | None = None
     is_beside_kept: bool = False
@@ -126,7 +128,13 @@ def calibrate(
         _explain_launch(launch, candidates, kept)
         for launch in identify(verified, system)
     ]
-    best = _with_beside(max(readings, key=_explained), candidates, known)
+    best = max(readings, key=_explained)
+    rivals = tuple(
+        each.launch
+        for each in readings
+        if each is not best and _explained(each) == _explained(best)
+    )
+    best = _with_beside(replace(best, rivals=rivals), candidates, known)
     headers = _explain_luks(candidates, kept, luks, best.launch.algorithm)
     return replace(best, measured=(*best.measured, *headers))
 

@@ -125,7 +125,11 @@ class TrenchBootLaunch:
         return measured_files(self.rules, entry, facts, self.algorithm)
 
     def digest_of(self, role: Role, source: Source) -> Digest:
-        """Return the digest of a command line, or of a file's bytes as they are."""
+        """Return the digest of a command line, or of a file's bytes as they are.
+
+        KeyError also for what was kept by the rules of another generation.
+        """
+        self.rules.require_own(role, source)
         if role is Role.CMDLINE:
             return self.algorithm.hash(source.cmdline or b"")
         return source.file_digests[self.algorithm]

@@ -14,9 +14,9 @@ efi/efi-boot.h; secure-kernel-loader main.c.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from aemseal.formats.slaunch_mle import MleRule
+from aemseal.formats.slaunch_mle import VIEWS, MleRule
 from aemseal.measure.boot_entry import (
     BootEntry,
     BootModule,
@@ -34,6 +34,9 @@ from aemseal.words.wanted import (
     View,
     Wanted,
 )
+
+NOTE_XEN_CMDLINE = "xen_cmdline"
+"""In the source of Xen's command line under UEFI: whether it begins with the name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,22 @@ class Rules:
     def loader(self) -> Loader:
         """The command of GRUB's that loads Xen."""
         return Loader.CHAINLOADER if self.is_efi else Loader.MULTIBOOT2
+
+    @property
+    def xen_cmdline_form(self) -> str:
+        """The form of Xen's command line under UEFI: its NOTE_XEN_CMDLINE."""
+        return "named" if self.names_image else "plain"
+
+    def require_own(self, role: Role, source: Source) -> None:
+        """Raise KeyError for a source that another reading made.
+
+        Its digest is right by itself, and says nothing for this reading: with it the
+        next Xen would be hashed by a rule that was never seen to hold.
+        """
+        form = source.notes.get(NOTE_XEN_CMDLINE, self.xen_cmdline_form)
+        is_other_view = role is Role.XEN and source.view is not VIEWS[self.mle_rule]
+        if is_other_view or form != self.xen_cmdline_form:
+            raise KeyError(f"{role} was measured by another rule")
 
 
 def every_rule(stack: str, *, is_efi: bool) -> Iterator[Rules]:
@@ -147,7 +166,9 @@ class _Maker:
     def xen_cmdline(self) -> MeasuredFile:
         """Return Xen's own command line, as this generation of Xen hashes it."""
         named = self.entry.named_cmdline if self.rules.names_image else None
-        return self._text(self.entry.kernel.cmdline if named is None else named)
+        made = self._text(self.entry.kernel.cmdline if named is None else named)
+        form = {NOTE_XEN_CMDLINE: self.rules.xen_cmdline_form}
+        return replace(made, source=replace(made.source, notes=form))
 
     def string(self, module: BootModule) -> MeasuredFile:
         """Return a module's name and options, as xen.efi's configuration has them."""

@@ -96,6 +96,7 @@ def next_launch(
         )
         for file in modules
     ]
+    refusals += following.doubts()
     return NextLaunch(
         measurements=tuple(measurements),
         refusals=(*sinit.refusals, *refusals),
@@ -186,6 +187,21 @@ class _Following:
             moved = moved_with_loader(self.calibration, self.files)
             return _holds(DATA_PCR, "AMD's table", moved)
         return None
+
+    def doubts(self) -> list[Refusal]:
+        """Refuse what a reading that explains as much would have measured otherwise."""
+        return [
+            Refusal(
+                LAUNCH_PCR if ours.role is Role.XEN else DATA_PCR,
+                f"which generation's rule for {ours.role} ({ours.source.path}) holds "
+                "here is not told by the running boot",
+            )
+            for rival in self.calibration.rivals
+            for (ours, digest), theirs in zip(
+                self.files, rival.files(self.entry, self.facts), strict=False
+            )
+            if digest != theirs.digest
+        ]
 
     def _in_multiboot(self) -> tuple[str, ...]:
         return moved_under_multiboot(
