@@ -100,6 +100,7 @@ def test_a_lost_line_never_gives_another_log(text: str) -> None:
         ("[48,148]", "[48,149]", "the line 'Event:' is missing"),
         ("[48,148]", "[48,147]", "records end at 148 and not at 147"),
         ("PCRIndex: 17", "PCRIndex: seventeen", "'PCRIndex' is no number of 32 bits"),
+        ("PCRIndex: 17", "PCRIndex: 017", "'PCRIndex' is no number of 32 bits"),
         ("PCRIndex: 17", "PCRIndex: 4294967296", "'PCRIndex' is no number"),
         ("PCRIndex: 17\n", "PCRIndex 17\n", "the line 'PCRIndex' is missing"),
         ("Digest: 01", "Digest: 0g", "20 bytes of hex are missing"),
