@@ -152,7 +152,8 @@ def _load(image: bytes) -> bytes:
     segments = _segments(image)
     base = min(address for _, (_, address, _, _) in segments)
     size = max(address + in_memory for _, (_, address, _, in_memory) in segments) - base
-    if size > IMAGE_LIMIT:
+    # Segments over each other would cost time for each, however small the image.
+    if max(size, sum(in_memory for _, (*_, in_memory) in segments)) > IMAGE_LIMIT:
         raise FormatError(f"the image has over {IMAGE_LIMIT} bytes in memory", 28)
     loaded = bytearray(size)
     for at, (offset, address, in_file, in_memory) in segments:

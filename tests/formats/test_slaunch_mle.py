@@ -183,6 +183,11 @@ NOT_XEN = {
     "a segment outside": (elf(segment(0x201, 0, 0x200, 0x200)), "leaves the file", 52),
     "more file than memory": (elf(segment(0, 0, 2, 1)), "larger in the file", 52),
     "4 GiB of memory": (elf(segment(0, 0, 0, 0xFFFFFFFF)), "over 67108864", 28),
+    "segments over each other": (
+        elf(*[segment(0, 0, 0, IMAGE_LIMIT // 8)] * 9),
+        "over 67108864",
+        28,
+    ),
     "two ends of memory": (
         elf(segment(0, 0, 1, 1), segment(0, 0xF0000000, 1, 1)),
         "over 67108864",
