@@ -141,9 +141,8 @@ class Run:
         """The selection of --pcrs, --pcr or the configuration, if any names one."""
         if self.named is not None:
             return self.named
-        if self.config.pcrs and self.state is None:
-            return PcrSelection.parse(self.config.pcrs)
-        return None
+        settled = None if self.state is not None else self.host.settled_pcrs()
+        return None if settled is None else PcrSelection.parse(settled)
 
     @cached_property
     def state(self) -> VaultState | None:

@@ -8,14 +8,14 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from aemseal.flows.initramfs import image_wanted, initramfs_sources
+from aemseal.flows.running_system import read_running_system
+from aemseal.flows.state import STATE_FILE, VaultState
+from aemseal.measure.tboot_places import NV_INDEXES
 from aemseal.words.digest import HashAlgorithm
 from aemseal.words.errors import AemsealError
 from aemseal.world.host import SAVED_FILES, Host
 from aemseal.world.recording import RecordingHost, require_empty
-
-POLICY_INDICES = (0x01200001, 0x01C10131)
-"""Where tboot looks for a verified-launch policy of the owner's with a TPM 2.0, in
-the old range and in the one of TCG's registry (tboot common/policy.c)."""
 
 XEN_CONFIGS = ("/boot/efi/EFI/qubes/xen.cfg", "/boot/efi/EFI/xen/xen.cfg")
 """What xen.efi reads where it boots without GRUB; never over 64 KiB."""
@@ -40,6 +40,8 @@ def record(host: Host, directory: Path, touch: Callable[[Host], None]) -> list[s
         touch(recording)
     except AemsealError as error:
         recording.remark(f"the survey stopped: {error.message}")
+    with suppress(AemsealError):
+        _list_known_images(recording)
     return recording.save(directory)
 
 
@@ -60,6 +62,26 @@ def _plain_reads(host: Host) -> list[Callable[[], object]]:
         host.is_efi,
         host.hook_record,
         *map(state, SAVED_FILES),
-        *(partial(host.nv_read, index) for index in POLICY_INDICES),
+        *(partial(host.nv_read, index) for index in NV_INDEXES),
+        host.tboot_policy,
+        host.settled_pcrs,
         *(partial(host.small_file, path) for path in XEN_CONFIGS),
+        partial(read_running_system, host),
     ]
+
+
+def _list_known_images(host: Host) -> None:
+    """List the initramfs of every boot that the vault knows, where it still lies.
+
+    A kernel's update gives the image another name: then no entry names the old one any
+    more, and it is what `explain` and `plan` compare the new one with.
+    """
+    data = host.saved(STATE_FILE.rsplit("/", 1)[-1])
+    if data is None:
+        return
+    state = VaultState.parse(data)
+    sealed = (*state.accepted, *state.staged, *state.retired)
+    boots = [*(each.boot for each in sealed), state.baseline]
+    for source in initramfs_sources(e for boot in boots for e in boot.measurements):
+        with suppress(AemsealError):
+            host.list_initramfs(image_wanted(source))

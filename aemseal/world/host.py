@@ -104,6 +104,9 @@ class Host(Protocol):
         BootFileError when it is missing, larger than 64 KiB or cannot be read.
         """
 
+    def settled_pcrs(self) -> str | None:
+        """Return the selection that the configuration names; None where none."""
+
     def xen_cmdline(self) -> bytes | None:
         """Return the command line of the running Xen, as it prints it at its start.
 
@@ -244,6 +247,10 @@ class LiveHost:
                 "tboot_policy in /etc/aemseal.yaml names it",
             )
         return data
+
+    def settled_pcrs(self) -> str | None:
+        """Take it from the configuration, or from Anti Evil Maid's."""
+        return self.config.pcrs
 
     def xen_cmdline(self) -> bytes | None:
         """Ask `xl dmesg`, else the console's file."""

@@ -7,7 +7,6 @@ values and errors alike. Format: docs/host-recording.md, version 1.
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -16,15 +15,16 @@ from pathlib import Path
 
 from aemseal import __version__
 from aemseal.formats.file_list import FileList, dump_lists, load_list
-from aemseal.formats.grub_env import SIGNATURE
 from aemseal.words.digest import HashAlgorithm, PcrBank
 from aemseal.words.errors import AemsealError, EvidenceError, UsageError
 from aemseal.words.wanted import FileFacts, View, Wanted
 from aemseal.world.host import Host, Looked, require_saved
+from aemseal.world.recording_clean import cleaned
 from aemseal.world.recording_format import (
     LOG,
     LOGS,
     PCRS,
+    SETTLED,
     Answer,
     Blank,
     Found,
@@ -33,7 +33,6 @@ from aemseal.world.recording_format import (
     read_files,
     write_files,
 )
-from aemseal.world.redaction import is_text, redact_env, redact_script, suspects
 from aemseal.world.rooted import Rooted, shown, why
 from aemseal.world.told import Told
 
@@ -44,7 +43,6 @@ WHOLE_LIMIT = 256 << 20
 """Bytes of all files of a recording."""
 
 _RECORD_AGAIN = "record again, with the version of aemseal that asks"
-_HEX = re.compile(rb"\"((?:[0-9a-f]{2}){8,})\"")
 
 
 class _Answers(ABC):
@@ -114,6 +112,12 @@ class _Answers(ABC):
     def tboot_policy(self) -> bytes | None:
         """See Host."""
         return self._bytes("tboot_policy")
+
+    def settled_pcrs(self) -> str | None:
+        """See Host."""
+        answer = self._answer(*SETTLED)
+        assert answer is None or isinstance(answer, str)
+        return answer
 
     def xen_cmdline(self) -> bytes | None:
         """See Host."""
@@ -223,6 +227,8 @@ class RecordedHost(_Answers):
         )
 
     def _ask(self, question: Question) -> Answer:
+        if question == SETTLED:
+            return None  # of before it was recorded: nothing settled was known then
         raise self._lacks(" ".join(question))
 
     def _look_at(self, wanted: list[Wanted], banks: tuple[HashAlgorithm, ...]) -> None:
@@ -242,6 +248,7 @@ class RecordingHost(_Answers):
             "small_file": host.small_file,
             "tboot_policy": host.tboot_policy,
             "xen_cmdline": host.xen_cmdline,
+            SETTLED[0]: host.settled_pcrs,
             PCRS: lambda label: host.pcrs(HashAlgorithm.named(label)),
             "grub_config": lambda: Found(*host.grub_config()),
             "grub_env": host.grub_env,
@@ -328,7 +335,7 @@ class RecordingHost(_Answers):
         empty, AemsealError when it cannot be written.
         """
         require_empty(directory)
-        files = write_files(_cleaned(self.recording))
+        files = write_files(cleaned(self.recording))
         try:
             directory.mkdir(mode=0o700, exist_ok=True)
             for name, data in files.items():
@@ -359,51 +366,3 @@ def _by_path(wanted: Iterable[Wanted]) -> list[list[Wanted]]:
     for each in dict.fromkeys(wanted):
         paths.setdefault(each.path, []).append(each)
     return list(paths.values())
-
-
-def _cleaned(recording: Recording) -> Recording:
-    """Return the recording without secrets, with a warning for each suspect."""
-    answers = {
-        each: _clean(each, recording.answers[each]) for each in recording.answers
-    }
-    redacted, warnings = [], list(recording.warnings)
-    for question, answer in answers.items():
-        if answer != recording.answers[question]:
-            redacted.append(_parts(question, answer)[0][0])
-        warnings += [
-            f"{place}{each} may hold a secret; it is measured, so it stayed in"
-            for place, data in _parts(question, answer)
-            for each in _suspects(question, data)
-        ]
-    return replace(
-        recording, answers=answers, redacted=tuple(redacted), warnings=tuple(warnings)
-    )
-
-
-def _clean(question: Question, answer: Answer) -> Answer:
-    """Take GRUB's passwords out; keep no file that GRUB can only have tested for."""
-    if isinstance(answer, Found) and question[0] == "grub_config":
-        return Found(answer.place, redact_script(answer.data))
-    if not isinstance(answer, bytes) or not question[0].startswith("grub"):
-        return answer
-    if question[0] == "grub_env" or answer.startswith(SIGNATURE):
-        return redact_env(answer)
-    return redact_script(answer) if is_text(answer) else Blank(len(answer))
-
-
-def _parts(question: Question, answer: Answer) -> list[tuple[str, bytes]]:
-    """Return the bytes that a recording keeps of an answer, each with its place."""
-    if isinstance(answer, tuple):
-        return [(each.place, each.data) for each in answer]
-    if isinstance(answer, Found):
-        return [(answer.place, answer.data)]
-    data = answer if isinstance(answer, bytes) else b""
-    return [(question[-1], data)]
-
-
-def _suspects(question: Question, data: bytes) -> list[str]:
-    if question[0].startswith("grub") or question[0] in ("small_file", "xen_cmdline"):
-        return [f" line {line}: {name}" for line, name in suspects(data)]
-    # Our own state has no lines to speak of, and its command lines are hex digits.
-    plain = [bytes.fromhex(each.decode("ascii")) for each in _HEX.findall(data)]
-    return sorted({f": {name}" for _, name in suspects(b"\n".join([data, *plain]))})

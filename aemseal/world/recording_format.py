@@ -42,6 +42,8 @@ LOG: Question = ("event_log",)
 
 LOGS: Question = ("event_logs",)
 
+SETTLED: Question = ("settled_pcrs",)
+
 FIXED_FILES: Mapping[Question, str] = {
     LOG: "event-log.bin",
     ("grub_config",): "grub.cfg",
@@ -293,6 +295,11 @@ def _flag(entry: Fields, read: Read) -> Answer:
     return entry.flag("value")
 
 
+def _text(entry: Fields, read: Read) -> Answer:
+    _ = read
+    return None if entry.is_null("value") else _printable(entry.text("value"))
+
+
 def _path(entry: Fields, read: Read) -> Answer:
     _ = read
     path = entry.text("value")
@@ -308,6 +315,7 @@ _READERS: Mapping[str, tuple[int, Callable[[Fields, Read], Answer]]] = {
     "small_file": (1, _bytes),
     "tboot_policy": (0, _bytes),
     "xen_cmdline": (0, _bytes),
+    SETTLED[0]: (0, _text),
     "grub_config": (0, _found),
     "grub_env": (0, _bytes),
     "grub_exists": (1, _flag),
