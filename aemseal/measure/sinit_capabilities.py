@@ -94,7 +94,7 @@ class TbootImage:
             frozenset(
                 word
                 for word in (cmdline or b"").split()
-                if word.partition(b"=")[0] in steering
+                if b"=" in word and word.partition(b"=")[0] in steering
             ),
         )
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aemseal.measure.beside import sinit_facts, sinit_source
+from aemseal.measure.boot_entry import Role
 from aemseal.measure.claims import (
     Calibrated,
     Measurement,
@@ -123,6 +124,13 @@ def explain_sinit(
         else each
         for each, extend in zip(measured, extends, strict=True)
     )
+
+
+def how_explained(measured: Iterable[Measurement]) -> Calibrated:
+    """Say how the running boot's SINIT module was explained; carried is now."""
+    of_files = (each for each in measured if each.source.kind is SourceKind.FILE)
+    seen = (each.calibrated for each in of_files if each.role is Role.SINIT)
+    return next(seen, Calibrated.NOW)
 
 
 def logged_of(extends: Iterable[LoggedExtend]) -> tuple[Logged, ...]:

@@ -29,7 +29,12 @@ from aemseal.measure.launch import (
 )
 from aemseal.measure.sinit import MleChange, is_tpm2
 from aemseal.measure.sinit_capabilities import TbootImage, TbootRule
-from aemseal.measure.sinit_part import SinitPart, logged_of, predict_sinit
+from aemseal.measure.sinit_part import (
+    SinitPart,
+    how_explained,
+    logged_of,
+    predict_sinit,
+)
 from aemseal.measure.tboot import TbootLaunch, launched_places
 from aemseal.measure.tboot_files import measured_files
 from aemseal.measure.tboot_next_policy import NextPolicy, next_policy, running_tboot
@@ -152,7 +157,7 @@ def _sinit(
         after=beside,
         mle=MleChange(launch.mle.digest, mle[1]),
         rule=rule,
-        calibrated=calibration.rule(Role.SINIT),
+        calibrated=how_explained(calibration.measured),
     )
 
 

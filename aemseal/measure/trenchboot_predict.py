@@ -37,7 +37,12 @@ from aemseal.measure.launch import (
 )
 from aemseal.measure.sinit import MleChange, is_tpm2
 from aemseal.measure.sinit_capabilities import GrubRule
-from aemseal.measure.sinit_part import SinitPart, logged_of, predict_sinit
+from aemseal.measure.sinit_part import (
+    SinitPart,
+    how_explained,
+    logged_of,
+    predict_sinit,
+)
 from aemseal.measure.trenchboot import TrenchBootLaunch
 from aemseal.measure.trenchboot_moves import (
     moved_beside,
@@ -163,7 +168,7 @@ class _Following:
                 running.digest, running.digest if following is None else following[1]
             ),
             rule=GrubRule(is_tpm2(logged_of(extends))),
-            calibrated=self.calibration.rule(Role.SINIT),
+            calibrated=how_explained(self.calibration.measured),
         )
 
     def why_not(self, part: Part) -> str | None:

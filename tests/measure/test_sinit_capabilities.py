@@ -167,6 +167,7 @@ class TestOptions:
     def test_that_steer_the_word_must_stay(self) -> None:
         forced = image(0x4627, "1.11.12", b"logging=memory force_pmrs=true")
         assert forced.options == {b"force_pmrs=true"}
+        assert image(0x4627, "1.11.12", b"force_pmrs").options == frozenset()
         answer = after(TBOOT_1_11_9, forced)(0x4602, SKYLAKE, None)
         assert answer == "tboot's command line changes in force_pmrs=true"
 
