@@ -189,22 +189,36 @@ class TestTheEntry:
         with pytest.raises(SimulationError, match="does not boot this entry"):
             machine.boot()
 
-    def test_names_the_section(self, laptop: Make) -> None:
+    def test_names_the_section_by_its_second_word(self, laptop: Make) -> None:
         machine = laptop(TRENCHBOOT_SKINIT_UEFI)
-        booted(machine)
-        first = measured(machine, b"Xen's command line")
         config = config_of(machine)
         text = config.read_text(encoding="utf-8")
         other = text.replace("[vmlinuz]", "[other]").replace("console=none", "vga")
-        config.write_text(text + other, encoding="utf-8")
-        change_entry(machine, "xen-4.17.efi vmlinuz", "xen-4.17.efi vmlinuz other")
+        config.write_text(other + text, encoding="utf-8")
+        options = {
+            each: given.split("options=")[1].splitlines()[0].encode()
+            for each, given in (("vmlinuz", text), ("other", other))
+        }
+        # The only word is Xen's own name: the first section that has a kernel counts.
+        for words, section in (
+            ("vmlinuz", "other"),
+            ("vmlinuz vmlinuz", "vmlinuz"),
+            ("vmlinuz -x other vmlinuz", "vmlinuz"),
+        ):
+            change_entry(machine, "xen-4.17.efi vmlinuz\n", f"xen-4.17.efi {words}\n")
+            booted(machine)
+            assert measured(machine, b"Xen's command line") == [
+                sha256(b"vmlinuz " + options[section])
+            ]
+            change_entry(machine, f"xen-4.17.efi {words}\n", "xen-4.17.efi vmlinuz\n")
+
+    def test_may_give_xen_options(self, laptop: Make) -> None:
+        machine = laptop(TRENCHBOOT_SKINIT_UEFI)
+        change_entry(machine, "xen-4.17.efi vmlinuz", "xen-4.17.efi x vmlinuz -- a b")
         booted(machine)
-        options = other.split("options=")[1].splitlines()[0].encode()
-        assert (
-            measured(machine, b"Xen's command line")
-            == [sha256(b"vmlinuz " + options)]
-            != first
-        )
+        options = value_of(machine, "options")
+        digest = sha256(b"x a b " + options)
+        assert measured(machine, b"Xen's command line") == [digest]
 
     @pytest.mark.parametrize("missing", ["xen-4.17.cfg", "aem-vmlinuz"])
     def test_does_not_boot_without_its_files(self, laptop: Make, missing: str) -> None:
@@ -228,9 +242,13 @@ class TestTheEntry:
         (b"[global]\ndefault=a\n[a]\nkernel=k # no\n", b"", ((b"k", b""),)),
         (b"[b]\nkernel=n\n", b"", ((b"n", b""),)),
         (b"[a]\nkernel=k\nkernel=l\nramdisk=r s\n", b"a", ((b"k", b""), (b"r s", b""))),
+        (b"[global]\nucode=u v\n[a]\nkernel=k\n", b"a", ((b"k", b""), (b"u", b""))),
         (b"; [a]\n[a]\n#kernel=n\nkernel=k\nramdisk=ignored", b"a", ((b"k", b""),)),
     ],
-    ids=["words", "space", "default", "no section", "first counts", "comments"],
+    ids=[
+        *("words", "space", "default", "no section", "first counts", "microcode"),
+        "comments",
+    ],
 )
 def test_the_configuration_is_read_as_xen_reads_it(
     text: bytes, section: bytes, expected: tuple[tuple[bytes, bytes], ...]

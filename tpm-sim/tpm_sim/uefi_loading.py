@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Xen is started as a UEFI program and loads its own modules, for a dynamic launch.
 
-Sources: xen/common/efi/boot.c (efi_start: which files, in which order), TrenchBoot's
+Sources: xen/common/efi/boot.c (get_argv, efi_start: which word is what, which files are
+loaded, in which order), arch/x86/efi/efi-boot.h (efi_arch_handle_cmdline), TrenchBoot's
 GRUB loader/efi/chainloader.c (the load options are the command's words).
 
-Which word names the section is open: Xen takes the first for its own name. Here the
-only word is both, as TrenchBoot's entries have it; of more words the last names it.
+Xen takes the first word for its own name, so the only word of TrenchBoot's entries
+names no section: the default one is read, or the first that has a kernel.
 """
 
 from __future__ import annotations
@@ -50,6 +51,28 @@ class StartedXen:
     log_address: int
 
 
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """What Xen makes of its load options: its name, a section, options of its own."""
+
+    name: bytes
+    section: bytes
+    options: bytes
+
+    @classmethod
+    def of(cls, entry: LoadedEntry) -> LoadOptions:
+        """Split an entry's words; those with a dash or slash are for the loader."""
+        words, _, options = entry.kernel.cmdline.partition(b" -- ")
+        name, *others = words.split() or [b""]
+        named = [each for each in others if not each.startswith((b"-", b"/"))]
+        return cls(name, named[-1] if named else b"", options)
+
+    def cmdline(self, configured: bytes, *, has_name: bool) -> bytes:
+        """Return Xen's command line; the configuration's options come last."""
+        parts = (self.name if has_name else b"", self.options, configured)
+        return b" ".join(part for part in parts if part)
+
+
 def configuration(disk: Disk, entry: LoadedEntry) -> tuple[Path, XenConfig]:
     """Return the configuration's file, beside xen.efi, and what Xen reads in it."""
     path = disk.resolve(entry.kernel.path).with_suffix(".cfg")
@@ -57,8 +80,7 @@ def configuration(disk: Disk, entry: LoadedEntry) -> tuple[Path, XenConfig]:
         raise SimulationError(
             f"Xen cannot find {path.name}: this machine does not boot"
         )
-    words = entry.kernel.cmdline.split()
-    return path, XenConfig.of(path.read_bytes(), words[-1] if words else b"")
+    return path, XenConfig.of(path.read_bytes(), LoadOptions.of(entry).section)
 
 
 def boot_modules(path: Path, config: XenConfig) -> tuple[BootModule, ...]:
@@ -83,9 +105,9 @@ def start_xen(
     modules = boot_modules(path, config)
     if xen is None:
         return None
-    cmdline = config.options
-    if model.generation.has_image_name and entry.kernel.cmdline.split():
-        cmdline = entry.kernel.cmdline.split()[0] + b" " + cmdline
+    cmdline = LoadOptions.of(entry).cmdline(
+        config.options, has_name=model.generation.has_image_name
+    )
     memory = Memory(model.memory)
     log_address = memory.take(LOG_SIZE, PAGE, high=True)
     is_intel = model.processor is Processor.INTEL

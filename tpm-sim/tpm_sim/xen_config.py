@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The configuration file of a Xen that is a UEFI program, as Xen reads it.
 
-Source: xen/common/efi/boot.c (pre_parse, get_value, split_string, efi_start) of Xen
-4.17: the first line that fits counts, a number sign begins a comment anywhere, space
-in front of a line or a value does not count, space behind it does.
+Source: xen/common/efi/boot.c (pre_parse, get_value, split_string, efi_start) and
+arch/x86/efi/efi-boot.h (efi_arch_cfg_file_late: microcode) of Xen 4.17. The first line
+that fits counts, a number sign begins a comment anywhere, space in front of a line or
+a value does not count, space behind it does.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _SPACE = b" \t\n\v\f\r"
 _MODULES = ("kernel", "ramdisk", "xsm", "ucode")
 """In the order in which Xen loads them, and measures them."""
 
-_WITH_WORDS = ("kernel",)
+_SPLIT = ("kernel", "ucode")
 """Of these the first word is the file; the other values are file names as a whole."""
 
 
@@ -53,8 +54,10 @@ class XenConfig:
             value = _value(lines, section, item.encode())
             if value is None and item == "kernel":
                 raise SimulationError("Xen finds no kernel in its configuration")
+            if value is None and item == "ucode":
+                value = _value(lines, b"global", b"ucode")
             if value is not None:
-                modules.append(_named(value, has_words=item in _WITH_WORDS))
+                modules.append(_named(item, value))
         return cls(_value(lines, section, b"options") or b"", tuple(modules))
 
 
@@ -85,8 +88,8 @@ def _value(lines: list[bytes], section: bytes, item: bytes) -> bytes | None:
     return None
 
 
-def _named(value: bytes, *, has_words: bool) -> NamedFile:
-    if not has_words:
+def _named(item: str, value: bytes) -> NamedFile:
+    if item not in _SPLIT:
         return NamedFile(value, b"")
     name, _, words = value.partition(b" ")
-    return NamedFile(name, words.lstrip(_SPACE))
+    return NamedFile(name, words.lstrip(_SPACE) if item == "kernel" else b"")
