@@ -143,6 +143,9 @@ class Host(Protocol):
         GRUB's "/xen.gz" is "/boot/xen.gz" where /boot is a file system of its own.
         """
 
+    def names(self, folder: str) -> list[str]:
+        """Return the names in a folder, sorted; none where there is no such folder."""
+
     def look(
         self, wanted: Iterable[Wanted], algorithms: Iterable[HashAlgorithm]
     ) -> Looked:
@@ -304,6 +307,10 @@ class LiveHost:
         if path.startswith("/boot/") and self._files.exists(path):
             return path
         return below_boot if self._files.exists(below_boot) else path
+
+    def names(self, folder: str) -> list[str]:
+        """List the folder; a name that holds a line end is left out."""
+        return [each for each in self._files.names(folder) if "\n" not in each]
 
     def look(
         self, wanted: Iterable[Wanted], algorithms: Iterable[HashAlgorithm]

@@ -7,6 +7,7 @@ values and errors alike. Format: docs/host-recording.md, version 1.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -149,6 +150,11 @@ class _Answers(ABC):
         assert isinstance(answer, str)
         return answer
 
+    def names(self, folder: str) -> list[str]:
+        """See Host."""
+        listed = os.fsdecode(self._bytes("names", folder) or b"")
+        return listed.split("\n") if listed else []
+
     def look(
         self, wanted: Iterable[Wanted], algorithms: Iterable[HashAlgorithm]
     ) -> Looked:
@@ -256,6 +262,7 @@ class RecordingHost(_Answers):
             "grub_read": host.grub_read,
             "is_efi": host.is_efi,
             "resolve": host.resolve,
+            "names": lambda path: os.fsencode("\n".join(host.names(path))) or None,
             "list_initramfs": lambda path, view: dump_lists(
                 [host.list_initramfs(Wanted(path, View(view)))]
             ),

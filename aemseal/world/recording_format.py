@@ -322,6 +322,7 @@ _READERS: Mapping[str, tuple[int, Callable[[Fields, Read], Answer]]] = {
     "grub_read": (1, _sourced),
     "is_efi": (0, _flag),
     "resolve": (1, _path),
+    "names": (1, _bytes),
     "list_initramfs": (2, _bytes),
     "hook_record": (0, _bytes),
     "saved": (1, _bytes),

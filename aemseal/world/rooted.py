@@ -87,6 +87,13 @@ class Rooted:
             return False
         return True
 
+    def names(self, path: str) -> list[str]:
+        """List a folder, sorted; nothing where there is none or it is closed to us."""
+        try:
+            return sorted(os.listdir(self.real(path)))  # noqa: PTH208 (as above)
+        except (OSError, ValueError):
+            return []
+
     def open(self, path: str, refusal: type[EvidenceError]) -> BinaryIO | None:
         """Open a regular file or a block device for reading; None when absent.
 
