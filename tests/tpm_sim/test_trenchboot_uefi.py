@@ -212,12 +212,17 @@ class TestTheEntry:
             ]
             change_entry(machine, f"xen-4.17.efi {words}\n", "xen-4.17.efi vmlinuz\n")
 
-    def test_may_give_xen_options(self, laptop: Make) -> None:
+    @pytest.mark.parametrize(
+        ("words", "first", "last"),
+        [("x vmlinuz -- a b", b"x ", b" a b"), ("", b"xen ", b"")],
+    )
+    def test_may_give_xen_options_and_no_name(
+        self, laptop: Make, words: str, first: bytes, last: bytes
+    ) -> None:
         machine = laptop(TRENCHBOOT_SKINIT_UEFI)
-        change_entry(machine, "xen-4.17.efi vmlinuz", "xen-4.17.efi x vmlinuz -- a b")
+        change_entry(machine, "xen-4.17.efi vmlinuz", f"xen-4.17.efi {words}")
         booted(machine)
-        options = value_of(machine, "options")
-        digest = sha256(b"x a b " + options)
+        digest = sha256(first + value_of(machine, "options") + last)
         assert measured(machine, b"Xen's command line") == [digest]
 
     @pytest.mark.parametrize("missing", ["xen-4.17.cfg", "aem-vmlinuz"])

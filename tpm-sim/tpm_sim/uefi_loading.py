@@ -68,8 +68,9 @@ class LoadOptions:
         return cls(name, named[-1] if named else b"", options)
 
     def cmdline(self, configured: bytes, *, has_name: bool) -> bytes:
-        """Return Xen's command line; the configuration's options come last."""
-        parts = (self.name if has_name else b"", self.options, configured)
+        """Return Xen's command line; the load options' own come last, and win."""
+        name = self.name or b"xen"
+        parts = (name if has_name else b"", configured, self.options)
         return b" ".join(part for part in parts if part)
 
 
