@@ -78,11 +78,13 @@ def _files_behind(run: Run) -> dict[int, str]:
     except EvidenceError as error:
         run.terminal.say(f"aemseal: the files behind the events: {error.message}")
         return {}
-    events = [event for event, _ in look.verified.extends]
-    launched = [each for each in look.calibration.measured if each.pcr >= 17]
+    # the LUKS headers follow in `measured`: they are in no log
+    pairs = zip(
+        look.calibration.launch.extends, look.calibration.measured, strict=False
+    )
     return {
-        event.number: each.source.path
-        for event, each in zip(events, launched, strict=True)
+        extend.event.number: each.source.path
+        for extend, each in pairs
         if each.source.path is not None
     }
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from tpm_sim.cache import Cache
 from tpm_sim.machine import Machine
 from tpm_sim.machines import MACHINES
 
+from aemseal.face.cli import main
 from aemseal.flows.survey import Survey, survey_against
 from aemseal.measure.quirks import (
     BANK_CAPPED,
@@ -152,3 +154,16 @@ def test_a_machine_with_the_quirk_is_refused_by_name(
 def test_a_quirk_of_the_log_is_told_with_it(booted: Machine, name: str) -> None:
     log = look(booted, SHA256).log
     assert name in {quirk.name for quirk in replay(log).quirks}
+
+
+@pytest.mark.parametrize("booted", ["tboot-da-capped-listed"], indirect=True)
+def test_a_record_that_is_of_another_bank_alone_is_listed_too(
+    booted: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["log", "--json", "--root", str(booted.root), "--tcti", booted.tcti]
+    assert main([*words, "--pcrs", "sha256:17,18"]) == 0
+    events = json.loads(capsys.readouterr().out)["events"]
+    behind = {each["number"]: each["file"] for each in events if "file" in each}
+    assert list(behind.values()) == [
+        f"/boot/{name}" for name in ("tboot.gz", "xen.gz", "vmlinuz", "initramfs.img")
+    ]
