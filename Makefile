@@ -2,11 +2,15 @@
 # make demo and make test do all the set-up that they need; make setup does it alone.
 
 PYTEST_JOBS ?= 2
+UPDATES ?= 2000
+JOBS ?= 2
+SEED ?=
+STORY ?=
 PYTHON := .venv/bin/python
 OLD_PYTSS := .venv-pytss-2.3/bin/python
 PURE_LAYERS := aemseal/words/*,aemseal/formats/*,aemseal/measure/*
 
-.PHONY: demo test lint setup clean
+.PHONY: demo test updates lint setup clean
 
 demo: setup
 	@PYTHONPATH=tpm-sim $(PYTHON) -m tpm_sim.demo
@@ -16,6 +20,11 @@ test: setup
 	$(PYTHON) -m pytest -q -n $(PYTEST_JOBS) --cov --cov-report=
 	$(PYTHON) -m coverage report --include='$(PURE_LAYERS)' --fail-under=95
 	$(OLD_PYTSS) -m pytest -q -n $(PYTEST_JOBS) -m tpm
+
+# Random updates of every simulated machine; SEED= and STORY= tell one again.
+updates: setup
+	@PYTHONPATH=tpm-sim:tests:tests/sim $(PYTHON) -m random_updates \
+		--updates '$(UPDATES)' --jobs '$(JOBS)' --seed '$(SEED)' --story '$(STORY)'
 
 lint: setup
 	$(PYTHON) -m ruff check

@@ -2,16 +2,15 @@
 """Random updates of every simulated machine: no prediction may be wrong.
 
 `make updates` runs it. Each story has a seed of its own, made of the run's, so that a
-failing one can be told again alone:
-
-    random_updates.py [--updates N] [--seed WORD] [--jobs N]
-    random_updates.py --seed WORD --story MACHINE:NUMBER
+failing one can be told again alone: `make updates SEED=... UPDATES=... STORY=...`, as
+the failure says.
 """
 
 from __future__ import annotations
 
 import argparse
 import secrets
+import shlex
 import sys
 import time
 import traceback
@@ -123,10 +122,9 @@ def failures(told: Sequence[Told]) -> list[str]:
     found = []
     for each in told:
         task = each.task
-        again = (
-            f"again: --seed {task.seed} --updates {task.updates} "
-            f"--story {task.machine}:{task.number}"
-        )
+        name = shlex.quote(f"{task.machine}:{task.number}")
+        seed, updates = shlex.quote(task.seed), task.updates
+        again = f"again: make updates SEED={seed} UPDATES={updates} STORY={name}"
         for update in each.updates:
             if update.trouble:
                 changes = ", ".join(update.changes)
@@ -182,7 +180,7 @@ def too_few(told: Sequence[Told]) -> list[str]:
 
 def main() -> int:
     """Run and print the tables; 1 when anything is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="update simulated machines at random")
     parser.add_argument("--updates", type=int, default=2000)
     parser.add_argument("--seed", default="")
     parser.add_argument("--jobs", type=int, default=2)

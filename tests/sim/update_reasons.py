@@ -149,6 +149,11 @@ def _sinit_files(setup: Setup) -> list[bytes]:
     return [each for each in contents if is_sinit_acm(each)]
 
 
+def _is_asked_by_others(case: Case, found: re.Match[str]) -> bool:
+    """Another tboot asks, or another SINIT module offers."""
+    return _kernels_differ(case) or _has_other_sinit(case, found)
+
+
 def _other_number_beside(case: Case, found: re.Match[str]) -> bool:
     numbers = len(case.after.slaunch_modules), len(case.before.slaunch_modules)
     return numbers == (int(found[1]), int(found[2]))
@@ -267,6 +272,12 @@ REASONS = (
         _does_not_boot,
     ),
     _reason(
+        "BootFileError: what is to be launched is no image",
+        r"BootFileError: \S+: (?:the image is too short for an ELF header|the image is "
+        r"no ELF file) at offset \d+",
+        _fails,
+    ),
+    _reason(
         "PredictionError: tboot would halt",
         r"PredictionError: tboot's policy lists the hashes it starts: .*",
         _does_not_boot,
@@ -307,6 +318,26 @@ REASONS = (
         "nothing would be in a PCR",
         r"nothing that can be predicted extends it",
         _has_few_modules,
+    ),
+    _reason(
+        "what SINIT is asked for cannot be told: a bit that depends on its offer",
+        r"bits? [\w, ]+ of what SINIT is asked for next cannot be told",
+        _is_asked_by_others,
+    ),
+    _reason(
+        "what SINIT is asked for cannot be told: an option of tboot's",
+        r"tboot's command line changes in .*",
+        _has_other_words,
+    ),
+    _reason(
+        "the PCR map changes with what SINIT is asked for",
+        r"the PCR map changes: SINIT is asked for 0x\w+ after 0x\w+",
+        _is_asked_by_others,
+    ),
+    _reason(
+        "what SINIT is asked for is not as the files say",
+        r".* asks SINIT for .*, and 0x\w+ was asked for",
+        _is_asked_by_others,
     ),
     _reason(
         "which SINIT module wins: the firmware's was launched",
