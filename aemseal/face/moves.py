@@ -13,7 +13,7 @@ from aemseal.face.looks import predict_next
 from aemseal.face.run import Run
 from aemseal.flows.initramfs import ImageLists
 from aemseal.flows.moves import ACCEPTED, NOT_ACCEPTED, STAGED, cancel
-from aemseal.flows.reseal import NextBoot, confirm_running, reseal
+from aemseal.flows.reseal import NextBoot, confirm_running, foresee, reseal
 from aemseal.flows.state import VaultState
 from aemseal.flows.status import (
     explain_running,
@@ -99,6 +99,8 @@ def verb_reseal(run: Run) -> int:
         vault.require_open(run.require_state())
         following = predict_next(run)
         if following.problem is not None:
+            if not run.arguments.dry_run:
+                foresee(vault, run.require_state(), following)
             raise following.problem
         _require_known_names(following.plan, run.arguments.accept)
         for line in _plan_words(following):

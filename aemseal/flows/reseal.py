@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from aemseal.flows.known_boots import predicted_boot, sealed_boot
@@ -13,15 +13,17 @@ from aemseal.flows.moves import (
     ACCEPTED,
     RETIRED,
     STAGED,
+    UNKNOWN,
     Confirmation,
     confirm,
     require_accepted,
     stage,
     standing,
 )
-from aemseal.flows.state import SealedBoot, VaultState
+from aemseal.flows.state import STATE_FILE, NextBootCheck, SealedBoot, VaultState
 from aemseal.flows.survey import Survey, survey
 from aemseal.measure.claims import Prediction
+from aemseal.measure.foreseen import Foreseen
 from aemseal.measure.plan import Plan, plan, require_origins
 from aemseal.words.digest import PcrSelection
 from aemseal.words.errors import AemsealError, PredictionError, VaultError
@@ -126,6 +128,25 @@ def reseal(
         new_only=new_only,
         is_next=following.is_next,
     )
+
+
+def foresee(vault: Vault, state: VaultState, following: NextBoot) -> VaultState:
+    """Keep what is known of a next boot that will be blind, for `explain` after it.
+
+    Only an accepted boot's prediction is kept, and only one that was refused a PCR:
+    the state is the same otherwise, and no file is written.
+    """
+    running = standing(state, following.look.running_policy)
+    if following.boot is not None or running not in (ACCEPTED, STAGED):
+        return state
+    now = following.look.host.now()
+    found = Foreseen.of(following.prediction, state.selection, now)
+    if found is None:
+        return state
+    checked = NextBootCheck(UNKNOWN, now) if following.is_next else state.checked
+    state = replace(state, foreseen=found, checked=checked)
+    vault.files.write(STATE_FILE, state.to_bytes())
+    return state
 
 
 def running_boot(look: Survey, state: VaultState) -> SealedBoot:

@@ -13,6 +13,7 @@ from typing import Any
 
 from aemseal.formats.text_lines import is_name
 from aemseal.measure.baseline import Baseline
+from aemseal.measure.foreseen import Foreseen
 from aemseal.words.digest import PcrSelection
 from aemseal.words.errors import AemsealError, EvidenceError, VaultError
 from aemseal.world.config import Medium
@@ -75,8 +76,8 @@ class VaultState:
     """The vault as last published; `count` is the counter's value in force.
 
     `counter` is the NV index handle. `baseline` is the last boot that was verified by
-    enrol or confirm. `stale` are the labels of the media that were
-    absent at the last move.
+    enrol or confirm. `stale` are the labels of the media that were absent at the last
+    move. `foreseen` is what the last reseal knew of a blind boot, until the next move.
     """
 
     generation: int
@@ -92,6 +93,7 @@ class VaultState:
     retired: tuple[SealedBoot, ...] = ()
     stale: tuple[str, ...] = ()
     checked: NextBootCheck | None = None
+    foreseen: Foreseen | None = None
 
     def __post_init__(self) -> None:
         self.selection.require_sealable()
@@ -101,7 +103,7 @@ class VaultState:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object."""
-        return {
+        fields: dict[str, Any] = {
             "format": 1,
             "generation": self.generation,
             "selection": str(self.selection),
@@ -122,6 +124,9 @@ class VaultState:
             "checked": self.checked
             and {"result": self.checked.result, "time": self.checked.time},
         }
+        if self.foreseen is not None:
+            fields["foreseen"] = self.foreseen.to_json()
+        return fields
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> VaultState:
@@ -131,6 +136,7 @@ class VaultState:
                 f"its format is {fields['format']}, and this aemseal reads format 1"
             )
         storage, checked = fields["storage"], fields["checked"]
+        foreseen = fields.get("foreseen")
         return cls(
             generation=int(fields["generation"]),
             selection=PcrSelection.parse(fields["selection"]),
@@ -152,6 +158,7 @@ class VaultState:
             retired=_boots(fields["retired"]),
             stale=tuple(str(each) for each in fields["stale"]),
             checked=checked and NextBootCheck(checked["result"], checked["time"]),
+            foreseen=None if foreseen is None else Foreseen.from_json(foreseen),
         )
 
     def to_bytes(self) -> bytes:

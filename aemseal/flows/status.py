@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from aemseal.flows.evidence import no_hook, read_hook_record, read_launch, require_hook
+from aemseal.flows.explain_search import recognise
 from aemseal.flows.media import MediumProblem
 from aemseal.flows.moves import (
     ACCEPTED,
@@ -20,19 +21,20 @@ from aemseal.flows.reseal import BlindBootError, next_boot
 from aemseal.flows.state import NextBootCheck, SealedBoot, VaultState
 from aemseal.formats.hook_files import HookRecord
 from aemseal.formats.tpm_policy import policy_pcr
+from aemseal.measure.differences import Seen, seen_in
 from aemseal.measure.explain import (
     BootStatus,
     Explanation,
     KnownBoot,
     Verdict,
     explain,
+    held_against,
     not_shown,
-    seen_in,
     shut,
     tpm_changed,
     unmeasured,
 )
-from aemseal.measure.luks import LUKS_PCR
+from aemseal.measure.luks import LUKS_PCR, LuksExtends
 from aemseal.measure.replay import VerifiedLog, verify
 from aemseal.words.digest import Digest, PcrBank
 from aemseal.words.errors import (
@@ -109,18 +111,38 @@ def explain_running(
                 return shut()
         except TpmChangedError:
             return tpm_changed()
-    return _explain_measured(read_running(host, state), state)
+    return _explain_measured(host, read_running(host, state), state)
 
 
-def _explain_measured(running: RunningBoot, state: VaultState) -> Explanation:
+def _explain_measured(
+    host: Host, running: RunningBoot, state: VaultState
+) -> Explanation:
     luks = () if running.hook is None else running.hook.luks
     seen = [each for each in seen_in(running.verified) if each[0] in state.selection]
     explanation = explain(seen, known_boots(state), luks)
+    if explanation.verdict is Verdict.CHANGED:
+        titles = [each.boot.title for each in (*state.accepted, *state.staged)]
+        explanation = recognise(host, running.verified, explanation, titles)
+        return _held_against_prediction(explanation, seen, luks, state)
     if explanation.verdict is not Verdict.ACCEPTED or running.hook is None:
         return explanation
     if running.hook.outcome == SHOWN:
         return explanation
     return not_shown(explanation, running.hook.outcome)
+
+
+def _held_against_prediction(
+    explanation: Explanation,
+    launch: Sequence[Seen],
+    luks: LuksExtends,
+    state: VaultState,
+) -> Explanation:
+    """Tell a blind boot that a reseal had foreseen in part, where one is on record."""
+    if state.foreseen is None:
+        return explanation
+    seen = [*launch, *((LUKS_PCR, digest) for _, digest in luks)]
+    held = state.foreseen.held_against(seen, state.selection, with_luks=True)
+    return held_against(explanation, held)
 
 
 def _is_unmeasured(host: Host, state: VaultState) -> bool:
@@ -201,10 +223,11 @@ def status(
     """Return the status, and the state with what a check found.
 
     Without `check` the next boot is as last recorded; a check that could not be made
-    leaves that record alone. `count_now` is None for a recording, where no TPM can be
-    asked. `trouble` is a move that was cut short: it comes first, since until it is
-    settled the counter and the state need not agree. `media` is what is wrong with
-    the media at hand. A check of an `entry` that GRUB does not boot next is not kept.
+    leaves that record alone, but one that found a blind boot does not. `count_now` is
+    None for a recording, where no TPM can be asked. `trouble` is a move that was cut
+    short: it comes first, since until it is settled the counter and the state need not
+    agree. `media` is what is wrong with the media at hand. A check of an `entry` that
+    GRUB does not boot next is not kept.
     """
     this_boot, problem = _this_boot(host, state)
     problem = trouble or problem or _medium_error(media)
@@ -220,7 +243,7 @@ def status(
         found, why = _check(host, state, entry)
         problem = problem or why
         following = NextBootCheck(found, host.now())
-        if problem is None and entry is None:
+        if entry is None and (problem is None or isinstance(problem, BlindBootError)):
             state = replace(state, checked=following)
     result = Status(
         accepted=state.accepted,
@@ -311,7 +334,7 @@ def _next_step(status: Status) -> str:
         STAGED: _STEP_REBOOT,
         NOT_ACCEPTED: _STEP_RESEAL,
         RETIRED: _STEP_RETIRED,
-    }.get(status.next_boot, _STEP_CHECK)
+    }.get(status.next_boot, _STEP_CHECK if status.checked is None else _STEP_BLIND)
 
 
 _STEP_ENROL = "seal a secret: aemseal enrol text"

@@ -162,7 +162,7 @@ class Vault:
                     f"no medium is at hand ({', '.join(absent)})",
                     "mount it and try again",
                 )
-            state = replace(state, count=after, stale=tuple(absent))
+            state = replace(state, count=after, stale=tuple(absent), foreseen=None)
             journal = Journal(move, before, after, state, enrolling)
             self.files.write(JOURNAL_FILE, journal.to_bytes())
             for medium in at_hand:

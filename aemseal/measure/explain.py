@@ -2,8 +2,9 @@
 """Why a boot was accepted or not: which known boot it is, or what differs first.
 
 Everything after the first differing measurement may be a consequence of it, so that
-one is named. Whether to type the passphrase is said in one sentence, made here for
-every verdict and nowhere else.
+one is named. What a launcher derives from files it measures besides is named only where
+none of these differs. Whether to type the passphrase is said in one sentence
+(advice.py), chosen here for every verdict.
 """
 
 from __future__ import annotations
@@ -12,14 +13,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from aemseal.measure import advice
 from aemseal.measure.boot_entry import Role
-from aemseal.measure.claims import Measurement
+from aemseal.measure.claims import Measurement, SourceKind
+from aemseal.measure.differences import (
+    Difference,
+    Seen,
+    first_difference,
+    fits,
+    in_order,
+)
+from aemseal.measure.foreseen import Held
+from aemseal.measure.known_files import Recognised
 from aemseal.measure.luks import LUKS_PCR, LuksExtends
-from aemseal.measure.replay import VerifiedLog
 from aemseal.words.digest import Digest
-
-Seen = tuple[int, Digest]
-"""One extend of the boot in question: its PCR and its digest."""
+from aemseal.words.wanted import View
 
 
 class BootStatus(Enum):
@@ -72,7 +80,8 @@ class Explanation:
     `expected` is that boot's measurement, None where one was added; `measured` what
     came instead, None where one is missing. `known_as` names the known state that the
     boot is, or, when it is none, that this one measurement is of. `differences` counts
-    the measurements that differ from the closest boot.
+    the measurements that differ from the closest boot. `held` is a blind boot held
+    against what could be predicted of it, None where nothing of it is on record.
     """
 
     verdict: Verdict
@@ -84,21 +93,7 @@ class Explanation:
     measured: Digest | None = None
     known_as: str | None = None
     differences: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Difference:
-    """Where a boot parts from a known one, and by how many measurements."""
-
-    expected: Measurement | None
-    seen: Seen | None
-    count: int
-
-
-def seen_in(verified: VerifiedLog) -> tuple[Seen, ...]:
-    """Return the launch's extends of a verified log."""
-    algorithm = verified.algorithm
-    return tuple((event.pcr, digests[algorithm]) for event, digests in verified.extends)
+    held: Held | None = None
 
 
 def explain(
@@ -135,12 +130,12 @@ def explain(
 
 def unmeasured() -> Explanation:
     """Return the explanation of a boot without a dynamic launch."""
-    return Explanation(Verdict.UNMEASURED, _UNMEASURED)
+    return Explanation(Verdict.UNMEASURED, advice.UNMEASURED)
 
 
 def shut() -> Explanation:
     """Return the explanation of a vault whose counter went on without us."""
-    return Explanation(Verdict.SHUT, _SHUT)
+    return Explanation(Verdict.SHUT, advice.SHUT)
 
 
 def not_shown(explanation: Explanation, outcome: str) -> Explanation:
@@ -148,52 +143,79 @@ def not_shown(explanation: Explanation, outcome: str) -> Explanation:
 
     `outcome` is the word of the hook's record (docs/slot-format.md).
     """
-    why = _OUTCOMES.get(outcome, f"the hook said {outcome}")
-    advice = _NOT_SHOWN.format(explanation.known_as, why)
-    return replace(explanation, advice=advice)
+    why = advice.OUTCOMES.get(outcome, f"the hook said {outcome}")
+    sentence = advice.NOT_SHOWN.format(explanation.known_as, why)
+    return replace(explanation, advice=sentence)
+
+
+def recognised(explanation: Explanation, known: Recognised) -> Explanation:
+    """Say of a changed boot what known state its first difference is of."""
+    if known.entry is not None:
+        sentence = advice.AN_ENTRY.format(known.entry)
+    else:
+        what = explanation.path or f"{explanation.role} measurement"
+        sentence = advice.SAME_BYTES.format(what, known.name)
+    return replace(explanation, advice=sentence, known_as=known.name)
+
+
+def held_against(explanation: Explanation, held: Held) -> Explanation:
+    """Say of a blind boot whether what could be predicted of it came as predicted.
+
+    It is not accepted for that: what nobody could know may be anything.
+    """
+    difference = held.difference
+    if held.is_as_foreseen:
+        sentence = advice.FORESEEN.format(held.known_words, held.unknown_words)
+    elif difference.expected is None:
+        pcr = difference.seen[0] if difference.seen else LUKS_PCR
+        sentence = advice.UNFORESEEN_OTHER.format(pcr)
+    else:
+        expected = difference.expected
+        what = expected.source.path or f"the {expected.role} measurement"
+        sentence = advice.UNFORESEEN.format(what)
+    return replace(explanation, advice=sentence, held=held)
 
 
 def tpm_changed() -> Explanation:
     """Return the explanation of a TPM that was cleared or lost a key of ours."""
-    return Explanation(Verdict.TPM_CHANGED, _TPM_CHANGED)
+    return Explanation(Verdict.TPM_CHANGED, advice.TPM_CHANGED)
 
 
-def _rank(boot: KnownBoot, difference: _Difference) -> tuple[int, int]:
+def _rank(boot: KnownBoot, difference: Difference) -> tuple[int, int]:
     return difference.count, list(BootStatus).index(boot.status)
 
 
-def _compare(seen: list[Seen], boot: KnownBoot, with_luks: bool) -> _Difference:
-    """Find the first difference; what is equal at the end tells an added one apart."""
-    expected = [each for each in boot.measurements if each.pcr != LUKS_PCR]
-    if with_luks:
-        expected += [each for each in boot.measurements if each.pcr == LUKS_PCR]
-    start = 0
-    while start < min(len(seen), len(expected)) and _fits(seen[start], expected[start]):
-        start += 1
-    end = 0
-    while end < min(len(seen), len(expected)) - start and _fits(
-        seen[-1 - end], expected[-1 - end]
-    ):
-        end += 1
-    came = seen[start : len(seen) - end]
-    missed = expected[start : len(expected) - end]
-    return _Difference(
-        expected=missed[0] if missed else None,
-        seen=came[0] if came else None,
-        count=max(len(came), len(missed)),
+def _compare(seen: list[Seen], boot: KnownBoot, with_luks: bool) -> Difference:
+    expected = in_order(boot.measurements, with_luks=with_luks)
+    plain = first_difference(seen, expected, fits)
+    of_files = first_difference(seen, expected, _fits_or_follows)
+    return replace(of_files, count=plain.count) if of_files.count else plain
+
+
+def _fits_or_follows(seen: Seen, expected: Measurement) -> bool:
+    """Whether it is, or is one that other files' lengths and strings change."""
+    return fits(seen, expected) or (seen[0] == expected.pcr and _is_derived(expected))
+
+
+def _is_derived(expected: Measurement) -> bool:
+    """Whether TrenchBoot makes it from what it measures by itself besides.
+
+    That is the multiboot information, Xen as it lies in memory under UEFI, and the
+    entry point of Xen: each comes before the files that change it.
+    """
+    is_carried = expected.source.kind is SourceKind.CARRIED
+    return (
+        expected.role is Role.BOOT_INFO
+        or (expected.role is Role.XEN and is_carried)
+        or expected.source.view is View.SLAUNCH_ENTRY
     )
-
-
-def _fits(seen: Seen, expected: Measurement) -> bool:
-    pcr, digest = seen
-    return pcr == expected.pcr and expected.digests.get(digest.algorithm) == digest
 
 
 def _known_as(seen: Seen, known: Sequence[KnownBoot]) -> str | None:
     """Name the known state that one measurement is of, the accepted ones first."""
     for boot in sorted(known, key=lambda each: list(BootStatus).index(each.status)):
         for each in boot.measurements:
-            if not _fits(seen, each):
+            if not fits(seen, each):
                 continue
             product = _PRODUCTS.get(each.role)
             if product is not None and each.source.version is not None:
@@ -204,12 +226,12 @@ def _known_as(seen: Seen, known: Sequence[KnownBoot]) -> str | None:
 
 def _accepted(boot: KnownBoot) -> Explanation:
     return Explanation(
-        Verdict.ACCEPTED, _ACCEPTED.format(boot.label), known_as=boot.label
+        Verdict.ACCEPTED, advice.ACCEPTED.format(boot.label), known_as=boot.label
     )
 
 
 def _differing(
-    verdict: Verdict, difference: _Difference | None, known_as: str | None
+    verdict: Verdict, difference: Difference | None, known_as: str | None
 ) -> Explanation:
     expected = difference.expected if difference else None
     seen = difference.seen if difference else None
@@ -217,12 +239,12 @@ def _differing(
     path = expected.source.path if expected else None
     pcr = expected.pcr if expected else seen[0] if seen else None
     if verdict is Verdict.RETIRED:
-        advice = _RETIRED.format(known_as)
+        sentence = advice.RETIRED.format(known_as)
     else:
-        advice = _advice(difference, known_as)
+        sentence = _advice(difference, known_as)
     return Explanation(
         verdict=verdict,
-        advice=advice,
+        advice=sentence,
         pcr=pcr,
         role=role,
         path=path,
@@ -233,96 +255,26 @@ def _differing(
     )
 
 
-def _advice(difference: _Difference | None, known_as: str | None) -> str:
+def _advice(difference: Difference | None, known_as: str | None) -> str:
     """Choose the sentence for a boot that is no known one."""
     if difference is None:
-        return _NOTHING_KNOWN
+        return advice.NOTHING_KNOWN
     expected = difference.expected
     if expected is None:
         pcr = difference.seen[0] if difference.seen else LUKS_PCR
-        return (_ADDED_HEADER if pcr == LUKS_PCR else _ADDED).format(pcr)
+        return (advice.ADDED_HEADER if pcr == LUKS_PCR else advice.ADDED).format(pcr)
     what = expected.source.path or f"the {expected.role} measurement"
     if difference.seen is None:
-        return _MISSING.format(what)
+        return advice.MISSING.format(what)
     if expected.role in (Role.SINIT, Role.PLATFORM):
-        return _FIRMWARE
+        return advice.FIRMWARE
     if expected.role is Role.LUKS:
-        return _HEADER.format(what)
+        return advice.HEADER.format(what)
+    if expected.role is Role.BOOT_INFO:
+        return advice.BOOT_INFO
     if known_as is not None:
-        return _ANOTHER.format(what, known_as)
-    return _CHANGED.format(what)
+        return advice.ANOTHER.format(what, known_as)
+    return advice.CHANGED.format(what)
 
 
 _PRODUCTS = {Role.XEN: "Xen", Role.MLE: "tboot"}
-
-_ACCEPTED = (
-    "This is the accepted boot {}: once you have seen your secret, it is safe to type "
-    "the passphrase."
-)
-_RETIRED = (
-    "Do not type the passphrase: this is {}, which is no longer accepted, and unless "
-    "you put it back yourself someone else did."
-)
-_CHANGED = (
-    "Do not type the passphrase unless you changed {} yourself: it is not what was "
-    "accepted."
-)
-_ANOTHER = (
-    "Do not type the passphrase unless you put it there yourself: instead of the "
-    "accepted {} this is {}."
-)
-_ADDED = (
-    "Do not type the passphrase unless you added it yourself: something was measured "
-    "into PCR {} that the accepted boot does not have."
-)
-_ADDED_HEADER = (
-    "Do not type the passphrase unless you added a disk yourself: a LUKS header was "
-    "measured into PCR {} that the accepted boot does not have."
-)
-_MISSING = (
-    "Do not type the passphrase unless you took it out yourself: {} belongs to the "
-    "accepted boot and was not measured."
-)
-_FIRMWARE = (
-    "Do not type the passphrase unless you have just changed the firmware, its "
-    "settings or the SINIT file: what was measured before tboot is not what is "
-    "accepted."
-)
-_HEADER = (
-    "Do not type the passphrase unless you changed a key of that disk yourself: the "
-    "LUKS header of {} is not the accepted one, and the disk may be another one."
-)
-_NOT_SHOWN = (
-    "Do not type the passphrase before you know why the secret did not appear: this is "
-    "the accepted boot {}, but {}."
-)
-_OUTCOMES = {
-    "no-medium": "there was no vault on the medium",
-    "stale": "the medium holds no acceptance for the TPM's counter",
-    "bad-medium": "the medium's files were damaged or tampered with",
-    "not-accepted": "the TPM refused what is on the medium",
-    "lockout": "the TPM was in lockout",
-    "tpm-changed": "the TPM had lost our key or counter",
-    "no-tpm": "the TPM did not answer the hook",
-    "no-luks": "the header of an encrypted disk could not be measured",
-    "cap-failed": "PCR 13 could not be capped",
-    "failed": "the hook was interrupted",
-}
-"""The outcomes of docs/slot-format.md that an accepted boot can have."""
-
-_SHUT = (
-    "Do not type the passphrase: the TPM's counter has gone on, so this disk is an "
-    "older copy that somebody put back, or somebody counted to shut the vault."
-)
-_NOTHING_KNOWN = (
-    "Do not type the passphrase because of this tool: no accepted boot is on record to "
-    "hold this one against."
-)
-_UNMEASURED = (
-    "Do not type the passphrase: no measured launch took place, so nothing about this "
-    "boot is proven; start the entry that runs tboot."
-)
-_TPM_CHANGED = (
-    "Do not type the passphrase before you know why the TPM changed: it was cleared or "
-    "lost our key, which says nothing good or bad about the boot files."
-)

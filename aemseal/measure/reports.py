@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from aemseal.measure.claims import Measurement, Prediction, Source
 from aemseal.measure.explain import Explanation
 from aemseal.measure.file_changes import FileChanges
+from aemseal.measure.foreseen import Held
 from aemseal.measure.plan import Change, Component, Plan
 from aemseal.words.digest import Digests, HashAlgorithm, PcrBank, PcrSelection
 
@@ -75,7 +76,25 @@ def explain_report(explanation: Explanation, files: FileChanges | None = None) -
         "known_as": explanation.known_as,
         "advice": explanation.advice,
         "differences": explanation.differences,
+        "prediction": explanation.held and _held(explanation.held),
         **_files(files),
+    }
+
+
+def _held(held: Held) -> Json:
+    """Return what a blind boot's prediction said, and where the boot parts from it."""
+    difference = held.difference
+    expected, seen = difference.expected, difference.seen
+    return {
+        "time": held.foreseen.time,
+        "as_predicted": held.is_as_foreseen,
+        "not_known": [each.sentence for each in held.foreseen.refusals],
+        "pcr": expected.pcr if expected else seen and seen[0],
+        "role": expected and expected.role.value,
+        "path": expected and expected.source.path,
+        "expected": expected and {"digests": _digests(expected.digests)},
+        "measured": seen and {"digests": {str(seen[1].algorithm): seen[1].hex}},
+        "differences": difference.count,
     }
 
 

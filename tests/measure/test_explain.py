@@ -23,13 +23,13 @@ from tboot_boots import (
 )
 
 from aemseal.measure.boot_entry import Role
+from aemseal.measure.differences import seen_in
 from aemseal.measure.explain import (
     BootStatus,
     Explanation,
     KnownBoot,
     Verdict,
     explain,
-    seen_in,
     tpm_changed,
     unmeasured,
 )

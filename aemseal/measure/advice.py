@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What `explain` advises, one sentence for each finding.
+
+Whether to type the passphrase is said here and nowhere else. Only an accepted boot is
+ever called safe.
+"""
+
+from __future__ import annotations
+
+ACCEPTED = (
+    "This is the accepted boot {}: once you have seen your secret, it is safe to type "
+    "the passphrase."
+)
+RETIRED = (
+    "Do not type the passphrase: this is {}, which is no longer accepted, and unless "
+    "you put it back yourself someone else did."
+)
+CHANGED = (
+    "Do not type the passphrase unless you changed {} yourself: it is not what was "
+    "accepted."
+)
+ANOTHER = (
+    "Do not type the passphrase unless you put it there yourself: instead of the "
+    "accepted {} this is {}."
+)
+SAME_BYTES = (
+    "Do not type the passphrase unless you put it there yourself: instead of the "
+    "accepted {} the boot measured {}."
+)
+AN_ENTRY = (
+    "Do not type the passphrase unless you chose it yourself: this is what the entry "
+    "{!r} boots with the files that are in /boot now, and no accepted boot."
+)
+ADDED = (
+    "Do not type the passphrase unless you added it yourself: something was measured "
+    "into PCR {} that the accepted boot does not have."
+)
+ADDED_HEADER = (
+    "Do not type the passphrase unless you added a disk yourself: a LUKS header was "
+    "measured into PCR {} that the accepted boot does not have."
+)
+MISSING = (
+    "Do not type the passphrase unless you took it out yourself: {} belongs to the "
+    "accepted boot and was not measured."
+)
+FIRMWARE = (
+    "Do not type the passphrase unless you have just changed the firmware, its "
+    "settings or the SINIT file: what was measured before the boot files is not what "
+    "is accepted."
+)
+BOOT_INFO = (
+    "Do not type the passphrase unless you changed a command line, GRUB or firmware "
+    "yourself: the files are the accepted ones, but the multiboot information, which "
+    "holds every command line, is not."
+)
+HEADER = (
+    "Do not type the passphrase unless you changed a key of that disk yourself: the "
+    "LUKS header of {} is not the accepted one, and the disk may be another one."
+)
+NOT_SHOWN = (
+    "Do not type the passphrase before you know why the secret did not appear: this is "
+    "the accepted boot {}, but {}."
+)
+OUTCOMES = {
+    "no-medium": "there was no vault on the medium",
+    "stale": "the medium holds no acceptance for the TPM's counter",
+    "bad-medium": "the medium's files were damaged or tampered with",
+    "not-accepted": "the TPM refused what is on the medium",
+    "lockout": "the TPM was in lockout",
+    "tpm-changed": "the TPM had lost our key or counter",
+    "no-tpm": "the TPM did not answer the hook",
+    "no-luks": "the header of an encrypted disk could not be measured",
+    "cap-failed": "PCR 13 could not be capped",
+    "failed": "the hook was interrupted",
+}
+"""The outcomes of docs/slot-format.md that an accepted boot can have."""
+
+SHUT = (
+    "Do not type the passphrase: the TPM's counter has gone on, so this disk is an "
+    "older copy that somebody put back, or somebody counted to shut the vault."
+)
+NOTHING_KNOWN = (
+    "Do not type the passphrase because of this tool: no accepted boot is on record to "
+    "hold this one against."
+)
+UNMEASURED = (
+    "Do not type the passphrase: no measured launch took place, so nothing about this "
+    "boot is proven; start the entry with the measured launch."
+)
+TPM_CHANGED = (
+    "Do not type the passphrase before you know why the TPM changed: it was cleared or "
+    "lost our key, which says nothing good or bad about the boot files."
+)
+
+FORESEEN = (
+    "This boot is not accepted, but all that could be known of it beforehand is as "
+    "predicted: {}; only {} is new. If you expected that, enrol again on your own "
+    "word: aemseal remove, then aemseal enrol text."
+)
+UNFORESEEN = (
+    "Do not trust this boot unless you changed {} yourself: it is neither what was "
+    "accepted nor what was predicted before the reboot. Start the accepted entry; or, "
+    "on your own word, enrol again: aemseal remove, then aemseal enrol text."
+)
+UNFORESEEN_OTHER = (
+    "Do not trust this boot: something was measured into PCR {} that was neither "
+    "accepted nor predicted before the reboot. Start the accepted entry; or, on your "
+    "own word, enrol again: aemseal remove, then aemseal enrol text."
+)
+MULTIBOOT = "the multiboot information, which holds every command line,"
+"""What cannot be foreseen holds what nothing else measures: that is said with it."""
