@@ -5,7 +5,8 @@ Everything that can refuse does so before the first write: the log, the selectio
 media, the TPM's room, a trial prediction, and whether the next boot is the running one.
 Then the TPM is owned, the hook's files are written, the initramfs is built with them,
 and the boot that will follow is predicted, held against the running one once more, and
-staged.
+staged. Where the build moves what cannot be predicted nothing is sealed yet: the person
+reboots into it, enrols again, and that boot is accepted (docs/adr/0007).
 """
 
 from __future__ import annotations
@@ -14,6 +15,11 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from aemseal.flows.boot_menu import read_menu
+from aemseal.flows.enrol_halfway import (
+    forget_halfway,
+    keep_halfway,
+    require_as_foreseen,
+)
 from aemseal.flows.initramfs import ImageLists, initramfs_sources
 from aemseal.flows.known_boots import predicted_boot, sealed_boot, unexplained
 from aemseal.flows.moves import ACCEPTED, NOT_ACCEPTED, STAGED
@@ -80,15 +86,19 @@ def enrol(enrolment: Enrolment) -> VaultState:
     EvidenceError of every kind when the machine cannot be vouched for, OriginError
     when the next boot is another than the running one in more than the initramfs that
     is built here; VaultError when there is a vault already or a medium is absent,
-    TpmError when the TPM has no room.
+    TpmError when the TPM has no room. RebootFirstError when all is built, and what the
+    next boot measures cannot be known: after it, enrol again.
     """
     vault = enrolment.vault
     require_not_enrolled(vault)
     look = _look(enrolment)
     free_place(vault, enrolment.config.media)
     if _ran_our_hook(look, vault):
+        held = require_as_foreseen(vault, look)
         key = own_the_tpm(vault, enrolment.foreign_owner)
         _require_pinned(vault, key)
+        if held is not None:
+            enrolment.say(held)
         boot = sealed_boot(look.running, look.running_policy, enrolment.host.now())
         checked = _next_check(look, boot)
         return _seal(enrolment, look, key, checked, accepted=(boot,))
@@ -114,7 +124,10 @@ def enrol(enrolment: Enrolment) -> VaultState:
 
 
 def _built_boot(enrolment: Enrolment, look: Survey) -> SealedBoot:
-    """Predict the boot of what is there after the build, boot menu and all."""
+    """Predict the boot of what is there after the build, boot menu and all.
+
+    RebootFirstError where the build moved what of it nobody can predict.
+    """
     host = enrolment.host_now()
     now = replace(look, host=host, facts={}, menu=read_menu(host))
     prediction = now.predict(enrolment.entry, hook=True)
@@ -122,6 +135,7 @@ def _built_boot(enrolment: Enrolment, look: Survey) -> SealedBoot:
     enrolment.show(ImageLists(host, enrolment.lists.lists).told(changes))
     for caution in prediction.cautions:
         enrolment.say(f"caution: {caution}")
+    keep_halfway(enrolment.vault, prediction, look.selection, host.now())
     return predicted_boot(
         prediction,
         look.selection,
@@ -248,7 +262,9 @@ def _seal(
         staged=staged,
         checked=checked,
     )
-    return seal(enrolment.vault, state, enrolment.secret)
+    sealed = seal(enrolment.vault, state, enrolment.secret)
+    forget_halfway(enrolment.vault)
+    return sealed
 
 
 def read_foreign_owner(vault: Vault, config: Config) -> bytes | None:
