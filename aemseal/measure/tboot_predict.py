@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from aemseal.formats.tboot_policy import TbootPolicy
 from aemseal.measure.beside import files_beside
-from aemseal.measure.boot_entry import BootEntry, Role
+from aemseal.measure.boot_entry import BootEntry, Launcher, Role
 from aemseal.measure.calibrate import Calibration
 from aemseal.measure.claims import (
     Calibrated,
@@ -52,6 +52,7 @@ def next_launch(
     launch: TbootLaunch, calibration: Calibration, entry: BootEntry, facts: Facts
 ) -> NextLaunch:
     """Predict a launch of this entry; raises as predict.predict does."""
+    _require_tboot(entry)
     files = measured_files(entry, facts, launch.algorithm)
     mle, *modules = require_digests(files, launch.algorithm)
     found = next_policy(launch, calibration, mle)
@@ -80,6 +81,17 @@ def next_launch(
     refusals += [each for each in more if each.pcr not in known]
     cautions = (*verdict.cautions, *sinit.cautions)
     return NextLaunch(tuple(measurements), tuple(refusals), tuple(modules), cautions)
+
+
+def _require_tboot(entry: BootEntry) -> None:
+    if entry.launcher is not Launcher.TBOOT:
+        raise PredictionError(
+            f"the entry {entry.title!r} is launched by {entry.launcher.value}, the "
+            f"running boot by {Launcher.TBOOT.value}",
+            "what another launcher measures is not known before its first boot: boot "
+            "it once without the secret, then take the vault down and enrol there "
+            "(aemseal remove, aemseal enrol text)",
+        )
 
 
 def _require_count(
