@@ -66,7 +66,7 @@ def require_as_foreseen(vault: Vault, look: Survey) -> str | None:
     if held.is_as_foreseen:
         return (
             f"this boot is as predicted when it was built: {held.known_words}; "
-            f"{held.unknown_words} is taken as it is"
+            f"{held.new_words}, and taken as it is"
         )
     expected, seen = held.difference.expected, held.difference.seen
     if expected is not None:

@@ -23,6 +23,7 @@ from aemseal.measure.known_files import (
     Words,
     can_be_recognised,
     has_name_of,
+    is_launched_by,
     loads_of,
     may_be,
     recognise_entry,
@@ -72,7 +73,10 @@ def recognise(
 
 @dataclass(frozen=True)
 class _Look:
-    """The boot menu and its files, looked at for one measurement."""
+    """The boot menu and its files, looked at for one measurement.
+
+    `entries` are those of the launcher that made the log.
+    """
 
     launches: tuple[Launch, ...]
     expected: Measurement
@@ -87,13 +91,15 @@ class _Look:
         policies = read_policies(host, verified)
         launches = identify(verified, RunningSystem(policies=policies))
         menu = read_menu(host)
-        entries = measured_entries(host, menu, None)
-        words = words_of(expected, entries, menu.entries)
+        every_entry = measured_entries(host, menu, None)
+        words = words_of(expected, every_entry, menu.entries)
         views = tuple(
             each
-            for path in _paths(host, expected, entries, menu.entries)
+            for path in _paths(host, expected, every_entry, menu.entries)
             for each in views_of(launches[0], expected, path, words)
         )
+        # another launcher's files may be none for this one's views, as a plain Xen
+        entries = [each for each in every_entry if is_launched_by(launches[0], each)]
         of_entries = [each for entry in entries for each in wanted(entry)]
         asked = [each for each in of_entries if each.view is not View.LUKS]
         asked = list(dict.fromkeys([*asked, *views]))
@@ -140,7 +146,8 @@ def _paths(
     likely = sorted(loaded, key=lambda path: not has_name_of(expected, path))
     found = dict.fromkeys([accepted, *likely, *beside])
     in_boot = [path for path in found if path.startswith(_BOOT)]
-    return [path for path in in_boot if may_be(expected, path)][:MOST_FILES]
+    fit = [path for path in in_boot if path == accepted or may_be(expected, path)]
+    return fit[:MOST_FILES]
 
 
 def _names(host: Host, folder: str) -> list[str]:

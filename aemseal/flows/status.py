@@ -142,7 +142,7 @@ def _held_against_prediction(
         return explanation
     seen = [*launch, *((LUKS_PCR, digest) for _, digest in luks)]
     held = state.foreseen.held_against(seen, state.selection, with_luks=True)
-    return held_against(explanation, held)
+    return held_against(explanation, held) if held.known_words else explanation
 
 
 def _is_unmeasured(host: Host, state: VaultState) -> bool:

@@ -94,7 +94,7 @@ TPM_CHANGED = (
 
 FORESEEN = (
     "This boot is not accepted, but all that could be known of it beforehand is as "
-    "predicted: {}; only {} is new. If you expected that, enrol again on your own "
+    "predicted: {}; only {}. If you expected that, enrol again on your own "
     "word: aemseal remove, then aemseal enrol text."
 )
 UNFORESEEN = (
@@ -107,5 +107,8 @@ UNFORESEEN_OTHER = (
     "accepted nor predicted before the reboot. Start the accepted entry; or, on your "
     "own word, enrol again: aemseal remove, then aemseal enrol text."
 )
-MULTIBOOT = "the multiboot information, which holds every command line,"
+MULTIBOOT = "the multiboot information (it holds every command line)"
 """What cannot be foreseen holds what nothing else measures: that is said with it."""
+
+IN_MEMORY = "Xen as it lies in memory"
+TABLES = "the launch's own tables"

@@ -26,6 +26,7 @@ from aemseal.measure.differences import (
 from aemseal.measure.foreseen import Held
 from aemseal.measure.known_files import Recognised
 from aemseal.measure.luks import LUKS_PCR, LuksExtends
+from aemseal.measure.trenchboot_tables import DATA_PCR
 from aemseal.words.digest import Digest
 from aemseal.words.wanted import View
 
@@ -165,7 +166,7 @@ def held_against(explanation: Explanation, held: Held) -> Explanation:
     """
     difference = held.difference
     if held.is_as_foreseen:
-        sentence = advice.FORESEEN.format(held.known_words, held.unknown_words)
+        sentence = advice.FORESEEN.format(held.known_words, held.new_words)
     elif difference.expected is None:
         pcr = difference.seen[0] if difference.seen else LUKS_PCR
         sentence = advice.UNFORESEEN_OTHER.format(pcr)
@@ -188,27 +189,31 @@ def _rank(boot: KnownBoot, difference: Difference) -> tuple[int, int]:
 def _compare(seen: list[Seen], boot: KnownBoot, with_luks: bool) -> Difference:
     expected = in_order(boot.measurements, with_luks=with_luks)
     plain = first_difference(seen, expected, fits)
-    of_files = first_difference(seen, expected, _fits_or_follows)
+    by_grub = any(each.role in _OF_TRENCHBOOT for each in expected)
+
+    def fits_or_follows(one: Seen, other: Measurement) -> bool:
+        is_derived = by_grub and _is_derived(other)
+        return fits(one, other) or (is_derived and one[0] == other.pcr)
+
+    of_files = first_difference(seen, expected, fits_or_follows)
     return replace(of_files, count=plain.count) if of_files.count else plain
 
 
-def _fits_or_follows(seen: Seen, expected: Measurement) -> bool:
-    """Whether it is, or is one that other files' lengths and strings change."""
-    return fits(seen, expected) or (seen[0] == expected.pcr and _is_derived(expected))
+_OF_TRENCHBOOT = frozenset({Role.BOOT_INFO, Role.CMDLINE})
+"""One of them is in every boot that TrenchBoot's GRUB launches, and in no other."""
 
 
 def _is_derived(expected: Measurement) -> bool:
     """Whether TrenchBoot makes it from what it measures by itself besides.
 
-    That is the multiboot information, Xen as it lies in memory under UEFI, and the
-    entry point of Xen: each comes before the files that change it.
+    That is the multiboot information, Xen as it lies in memory under UEFI, the entry
+    point of Xen, and the OS to MLE data: each comes before the files that change it.
+    That last one looks as SINIT's own records do, whose causes are in PCR 17 as well.
     """
-    is_carried = expected.source.kind is SourceKind.CARRIED
-    return (
-        expected.role is Role.BOOT_INFO
-        or (expected.role is Role.XEN and is_carried)
-        or expected.source.view is View.SLAUNCH_ENTRY
-    )
+    if expected.source.kind is SourceKind.CARRIED:
+        is_table = expected.role is Role.PLATFORM and expected.pcr == DATA_PCR
+        return is_table or expected.role in (Role.BOOT_INFO, Role.XEN)
+    return expected.source.view is View.SLAUNCH_ENTRY
 
 
 def _known_as(seen: Seen, known: Sequence[KnownBoot]) -> str | None:

@@ -61,9 +61,11 @@ class Foreseen:
 
     @property
     def unknown(self) -> tuple[Measurement, ...]:
-        """The measurements that were refused.
+        """The measurements that were refused, and what may have moved with them.
 
-        A refusal that names no event of theirs is of its whole PCR.
+        That is what is carried over behind a refused one in its PCR: TrenchBoot's
+        tables hold addresses, as the multiboot information in front of them. A refusal
+        that names no event of theirs is of its whole PCR.
         """
         found: dict[int, Measurement] = {}
         for refusal in self.refusals:
@@ -73,11 +75,17 @@ class Foreseen:
                 if each.pcr == refusal.pcr
             ]
             named = [
-                (at, each)
+                at
                 for at, each in in_pcr
                 if refusal.event is not None and each.source.event == refusal.event
             ]
-            found.update(named or in_pcr)
+            found.update(
+                (at, each)
+                for at, each in in_pcr
+                if not named
+                or at in named
+                or (at > named[0] and each.source.kind is SourceKind.CARRIED)
+            )
         return tuple(found[at] for at in sorted(found))
 
     def held_against(
@@ -134,7 +142,7 @@ class Held:
 
     @property
     def known_words(self) -> str:
-        """Name what was known of the files: "Xen, kernel, initramfs"."""
+        """Name what was known of the files: "Xen, kernel, initramfs"; maybe nothing."""
         unknown = self.foreseen.unknown
         boot = self.foreseen.boot
         launched = {Role.MLE: "tboot"} if boot.stack == "tboot" else {}
@@ -147,15 +155,15 @@ class Held:
         return ", ".join(dict.fromkeys(word for word in words if word))
 
     @property
-    def unknown_words(self) -> str:
-        """Name what could not be known: "the multiboot information, ..."."""
+    def new_words(self) -> str:
+        """Name what could not be known, and say that it is new."""
         words = [
-            advice.MULTIBOOT
-            if each.role is Role.BOOT_INFO
-            else f"the {each.role} measurement"
+            _UNKNOWN_WORDS.get(each.role, f"the {each.role} measurement")
             for each in self.foreseen.unknown
         ]
-        return " and ".join(dict.fromkeys(words))
+        each_once = list(dict.fromkeys(words))
+        verb = "is" if len(each_once) == 1 else "are"
+        return f"{' and '.join(each_once)} {verb} new"
 
 
 _WORDS = {
@@ -169,6 +177,13 @@ _WORDS = {
     Role.LUKS: "LUKS headers",
 }
 """The files that a person knows by name; the launcher's own parts go with them."""
+
+
+_UNKNOWN_WORDS = {
+    Role.BOOT_INFO: advice.MULTIBOOT,
+    Role.XEN: advice.IN_MEMORY,
+    Role.PLATFORM: advice.TABLES,
+}
 
 
 def _refusal(data: object) -> Refusal:

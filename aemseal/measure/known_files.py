@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from aemseal.formats.grub_cmdline import join
 from aemseal.formats.grub_config import GrubEntry, GrubLoad
 from aemseal.formats.slaunch_mle import VIEWS
-from aemseal.measure.boot_entry import BootEntry, Role
+from aemseal.measure.boot_entry import BootEntry, Launcher, Role
 from aemseal.measure.claims import Measurement, Source, SourceKind
 from aemseal.measure.launch import Facts, Launch
 from aemseal.measure.tboot import TbootLaunch
@@ -156,6 +156,12 @@ def views_of(
     if expected.role in launch.module_roles:
         return tuple(Wanted(path, each) for each in (View.GRUB, View.RAW))
     return (Wanted(path, view),)
+
+
+def is_launched_by(launch: Launch, entry: BootEntry) -> bool:
+    """Whether the launcher that made a log is the one of a menu entry."""
+    launcher = Launcher.TBOOT if isinstance(launch, TbootLaunch) else Launcher.SLAUNCH
+    return entry.launcher is launcher
 
 
 def recognise_entry(
