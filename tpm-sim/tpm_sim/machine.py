@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from tpm_sim.boot_directory import BootDirectory, make_boot_directory
+from tpm_sim.build_id import build_id_of
 from tpm_sim.cache import Cache
 from tpm_sim.disk import Disk
 from tpm_sim.launch import Launch
@@ -22,6 +23,7 @@ from tpm_sim.policy_tool import make_policy
 from tpm_sim.swtpm import Swtpm
 from tpm_sim.tboot_policy import NV_INDEX
 from tpm_sim.trenchboot_directory import make_trenchboot_directory
+from tpm_sim.unpacked import unpacked
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,3 +133,17 @@ class Machine:
         random.mkdir(parents=True, exist_ok=True)
         (random / "boot_id").write_text(f"{boot_id}\n", encoding="ascii")
         (self.root / "proc/cmdline").write_bytes(launch.kernel_cmdline + b"\n")
+        self._tell_build_id(launch)
+
+    def _tell_build_id(self, launch: Launch) -> None:
+        """Let a Xen that GRUB itself launched tell its build id."""
+        path = self.root / "sys/hypervisor/buildid"
+        path.unlink(missing_ok=True)
+        is_xen = isinstance(self.model, TrenchbootModel)
+        if launch.entry is None or not launch.is_measured or not is_xen:
+            return
+        xen = Disk(self.root, self.cache).resolve(launch.entry.kernel.path)
+        build_id = build_id_of(unpacked(xen.read_bytes()))
+        if build_id is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{build_id}\n", encoding="ascii")
