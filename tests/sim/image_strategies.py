@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from hypothesis import strategies as st
+from tpm_sim.acm import Acm, Platform
 from tpm_sim.cache import Cache
 
 TBOOT = "/tboot.gz"
@@ -92,9 +93,9 @@ def acm(
     vendor: int = 0x8086,
     table: tuple[int, int] = (1, 5),
 ) -> bytes:
-    """Build what tboot takes for a SINIT module: header 0.0, table behind the scratch.
+    """Build what tboot may take for a SINIT module: header 0.0, table behind scratch.
 
-    `table` is its ACM type and version. Any other value makes a look-alike of it.
+    `table` is its ACM type and version.
     """
     module = bytearray(size)
     struct.pack_into("<HHIIIII", module, 0, kind, 0, 161, 0, 0, vendor, 0x20190101)
@@ -106,11 +107,14 @@ def acm(
     return bytes(module) + bytes(padding)
 
 
+_OTHER_MACHINES = Platform(device=0xB00C, signature=0x906A3)
 ACMS = (
-    acm(),
-    acm(size=0x1400, table=(1, 3)),
-    acm(padding=0x10000),
+    Acm(_OTHER_MACHINES).content,
+    Acm(_OTHER_MACHINES, table_version=4, build=2).content,
+    Acm(_OTHER_MACHINES, build=3).content + bytes(0x10000),
 )
+"""Whole modules, as a predictor wants to read them; the firmware's is launched."""
+
 ACM_LOOK_ALIKES = (
     acm(kind=1),
     acm(vendor=0x8087),

@@ -65,6 +65,10 @@ OVERWRITTEN_AT_LEAST = 40
 """Updates for each machine after which only the baseline explains the running boot."""
 
 
+COMPLETE_AT_LEAST = 80
+"""Updates for each machine, of 128, after which no PCR is refused."""
+
+
 class Laptop:
     """A simulated machine, and what the predictor sees of it."""
 
@@ -119,9 +123,17 @@ def laptop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Laptop]:
         yield Laptop(machine)
 
 
+_OTHER_LIST = (
+    "the firmware's SINIT module was launched, and which of the next boot's files wins "
+    "over it cannot be told: "
+)
+"""These machines launch the firmware's own: another list of modules is refused."""
+
+
 def predicted(prediction: Prediction) -> dict[int, Digest]:
-    """The PCRs a prediction is sure of; it must be sure of all."""
-    assert prediction.is_complete, prediction.refusals
+    """The PCRs a prediction is sure of; it must be sure of all but SINIT's."""
+    for each in prediction.refusals:
+        assert each.reason.startswith(_OTHER_LIST), each
     assert prediction.is_calibrated
     return dict(prediction.bank(SHA256).values)
 
@@ -139,6 +151,7 @@ def explained(laptop: Laptop, values: dict[int, Digest]) -> Survey:
     assert {each.calibrated for each in look.calibration.measured} == {Calibrated.NOW}
     assert look.calibration.entry is not None
     again = look.predict(look.calibration.entry.title, hook=False)
+    assert again.is_complete
     assert predicted(again) == values
     return look
 
@@ -155,13 +168,14 @@ def boot_as_predicted(laptop: Laptop, look: Survey) -> Survey:
     """Boot what was installed under the running boot; `look` predicts it."""
     prediction = predicted(look.predict(None, hook=False))
     values = laptop.boot()
-    assert prediction == values
+    assert prediction == {pcr: values[pcr] for pcr in prediction}
     return explained(laptop, values)
 
 
 def test_the_prediction_is_what_the_launcher_measures(laptop: Laptop) -> None:
     booted: set[str] = set()
     overwritten: list[bool] = []
+    complete: list[bool] = []
 
     @seed(MODELS.index(laptop.model))
     @settings(
@@ -180,12 +194,14 @@ def test_the_prediction_is_what_the_launcher_measures(laptop: Laptop) -> None:
             look = update(laptop, look, directory)
             seen = {each.calibrated for each in look.calibration.measured}
             overwritten.append(Calibrated.BASELINE in seen)
+            complete.append(look.predict(None, hook=False).is_complete)
             look = boot_as_predicted(laptop, look)
         booted.update(map(repr, story))
 
     holds()
     assert len(booted) >= BOOTS_AT_LEAST
     assert overwritten.count(True) >= OVERWRITTEN_AT_LEAST
+    assert complete.count(True) >= COMPLETE_AT_LEAST
 
 
 # Cases that random directories meet too rarely
@@ -271,10 +287,19 @@ CASES: dict[str, Callable[[], Directory]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_boot_before_and_after_an_update(laptop: Laptop, case: str) -> None:
-    look = boot_and_explain(laptop, directory(("/a", b"before", " 'before'")))
-    look = boot_as_predicted(laptop, update(laptop, look, CASES[case]()))
-    back = directory(("/a", b"after", ' "after all"'), tboot=another_tboot(1))
-    boot_as_predicted(laptop, update(laptop, look, back))
+    after = CASES[case]()
+    listed = [
+        (each.path, after.files[each.path], each.words)
+        for each in after.entry.modules
+        if each.path == "/sinit.bin"
+    ]
+    first = directory(("/a", b"before", " 'before'"), *listed)
+    back = directory(("/a", b"after", ' "after all"'), *listed, tboot=another_tboot(1))
+    look = boot_and_explain(laptop, first)
+    for following in (after, back):
+        look = update(laptop, look, following)
+        assert look.predict(None, hook=False).is_complete
+        look = boot_as_predicted(laptop, look)
 
 
 def test_the_tboot_of_these_tests_is_the_packages(tmp_path: Path) -> None:
