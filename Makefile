@@ -6,11 +6,13 @@ UPDATES ?= 2000
 JOBS ?= 2
 SEED ?=
 STORY ?=
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS ?=
 PYTHON := .venv/bin/python
 OLD_PYTSS := .venv-pytss-2.3/bin/python
 PURE_LAYERS := aemseal/words/*,aemseal/formats/*,aemseal/measure/*
 
-.PHONY: demo test updates lint setup clean
+.PHONY: demo test updates fuzz fuzz-again atheris lint setup clean
 
 demo: setup
 	@PYTHONPATH=tpm-sim $(PYTHON) -m tpm_sim.demo
@@ -25,6 +27,17 @@ test: setup
 updates: setup
 	@PYTHONPATH=tpm-sim:tests:tests/sim $(PYTHON) -m random_updates \
 		--updates '$(UPDATES)' --jobs '$(JOBS)' --seed '$(SEED)' --story '$(STORY)'
+
+# Ten minutes for each reader of bytes (fuzz/README.md).
+fuzz: atheris
+	@PYTHONPATH=.:tests $(PYTHON) -m fuzz --seconds '$(FUZZ_SECONDS)' $(FUZZ_TARGETS)
+
+# One input, INPUT=, again for the target that it broke, TARGET=.
+fuzz-again: atheris
+	@PYTHONPATH=.:tests $(PYTHON) -m fuzz.one '$(TARGET)' '$(INPUT)'
+
+atheris: setup
+	@$(PYTHON) -c 'import atheris' 2>/dev/null || sh setup/fuzz.sh $(PYTHON)
 
 lint: setup
 	$(PYTHON) -m ruff check
