@@ -165,10 +165,12 @@ class PcrSelection:
 
         Raises UsageError for anything else, SelectionError for a PCR above 23.
         """
-        if aem := re.fullmatch(r"\s*((?:--pcr[ =]\d{1,9}\s*)+)", text):
+        if aem := re.fullmatch(r"\s*((?:--pcr[ =]\d{1,9}\s*)+)", text, re.ASCII):
             pcrs = {int(number) for number in re.findall(r"\d+", aem[1])}
             return cls.of(HashAlgorithm.SHA256, pcrs)
-        plain = re.fullmatch(r"\s*([a-z0-9_]+):(\d{1,9}(?:\s*,\s*\d{1,9})*)\s*", text)
+        plain = re.fullmatch(
+            r"\s*([a-z0-9_]+):(\d{1,9}(?:\s*,\s*\d{1,9})*)\s*", text, re.ASCII
+        )
         if plain is None:
             raise UsageError(
                 f"cannot read the PCR selection {text!r}",
