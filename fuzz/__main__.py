@@ -51,7 +51,8 @@ def fuzz(target: Target, seconds: int) -> bool:
     corpus = plant(target)
     broken = CACHE / "broken"
     broken.mkdir(parents=True, exist_ok=True)
-    before = set(broken.iterdir())
+    mine = f"{target.name}-*"
+    before = set(broken.glob(mine))
     words = (
         f"-max_total_time={seconds}",
         f"-timeout={_HANGS}",
@@ -63,7 +64,7 @@ def fuzz(target: Target, seconds: int) -> bool:
     report = _run([sys.executable, "-m", "fuzz.one", target.name, *words], seconds)
     took = time.monotonic() - start
     print(f"{target.name:14} {_figures(report)} {took:5.0f} s", flush=True)
-    found = sorted(set(broken.iterdir()) - before)
+    found = sorted(set(broken.glob(mine)) - before)
     is_whole = not found and _DONE.search(report) is not None
     if not is_whole:
         print(_QUIET.sub(b"", report).decode("utf-8", "replace")[-_MOST_TOLD:])
