@@ -8,11 +8,15 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from aemseal.flows.explain_files import explain_files
 from aemseal.flows.initramfs import image_wanted, initramfs_sources
+from aemseal.flows.reseal import next_boot
 from aemseal.flows.running_system import read_running_system
 from aemseal.flows.state import STATE_FILE, VaultState
+from aemseal.flows.status import explain_running
+from aemseal.flows.survey import survey
 from aemseal.measure.tboot_places import NV_INDEXES
-from aemseal.words.digest import HashAlgorithm
+from aemseal.words.digest import HashAlgorithm, PcrSelection
 from aemseal.words.errors import AemsealError
 from aemseal.world.host import SAVED_FILES, Host
 from aemseal.world.recording import RecordingHost, require_empty
@@ -40,8 +44,7 @@ def record(host: Host, directory: Path, touch: Callable[[Host], None]) -> list[s
         touch(recording)
     except AemsealError as error:
         recording.remark(f"the survey stopped: {error.message}")
-    with suppress(AemsealError):
-        _list_known_images(recording)
+    _ask_as_verbs_do(recording)
     return recording.save(directory)
 
 
@@ -70,16 +73,34 @@ def _plain_reads(host: Host) -> list[Callable[[], object]]:
     ]
 
 
-def _list_known_images(host: Host) -> None:
+def _ask_as_verbs_do(host: Host) -> None:
+    """Predict and explain: which files they look at depends on what they find."""
+    state = None
+    with suppress(AemsealError):
+        state = _kept_state(host)
+    if state is None:
+        with suppress(AemsealError):
+            settled = host.settled_pcrs()
+            survey(host, None if settled is None else PcrSelection.parse(settled))
+        return
+    with suppress(AemsealError):
+        next_boot(host, state)
+    with suppress(AemsealError):
+        explain_files(host, state, explain_running(host, state, None))
+    _list_known_images(host, state)
+
+
+def _kept_state(host: Host) -> VaultState | None:
+    data = host.saved(STATE_FILE.rsplit("/", 1)[-1])
+    return None if data is None else VaultState.parse(data)
+
+
+def _list_known_images(host: Host, state: VaultState) -> None:
     """List the initramfs of every boot that the vault knows, where it still lies.
 
     A kernel's update gives the image another name: then no entry names the old one any
     more, and it is what `explain` and `plan` compare the new one with.
     """
-    data = host.saved(STATE_FILE.rsplit("/", 1)[-1])
-    if data is None:
-        return
-    state = VaultState.parse(data)
     sealed = (*state.accepted, *state.staged, *state.retired)
     boots = [*(each.boot for each in sealed), state.baseline]
     for source in initramfs_sources(e for boot in boots for e in boot.measurements):

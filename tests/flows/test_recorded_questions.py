@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from cpio_images import archive, member
-from host_tree import SHA256, machine, outcome, plant
+from host_tree import SHA1, SHA256, machine, outcome, plant
 
 from aemseal.flows.record import record
 from aemseal.flows.running_system import (
@@ -150,3 +150,19 @@ def test_a_damaged_state_is_recorded_as_it_is(tmp_path: Path) -> None:
     live = machine(tmp_path / "root")
     plant(live.root, {"/var/lib/aemseal/state.json": b"{damaged"})
     assert replayed(live, tmp_path / "r").saved("state.json") == b"{damaged"
+
+
+def test_a_sinit_module_is_told_by_sha256_whatever_bank_was_asked(
+    tmp_path: Path,
+) -> None:
+    wanted = Wanted("/boot/sinit.bin", View.ACM)
+    live = machine(tmp_path / "root")
+    plant(live.root, {wanted.path: bytes(2048)})
+
+    def look(host: Host) -> None:
+        host.look([wanted], [SHA1, SHA256])
+
+    record(live, tmp_path / "r", look)
+    replay = RecordedHost(tmp_path / "r")
+    for banks in ([SHA1], [SHA256], [SHA1, SHA256]):
+        assert replay.look([wanted], banks) == live.look([wanted], banks)
