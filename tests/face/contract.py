@@ -75,7 +75,7 @@ def changed_file(value: object) -> bool:
 
 ROLES = {
     *("sinit", "mle", "policy", "xen", "kernel", "initramfs", "module", "luks"),
-    "platform",
+    *("platform", "skl", "cmdline", "boot-info"),
 }
 NONE = type(None)
 BOOTS = [{"name": str, "since": time}]
@@ -175,6 +175,20 @@ SHAPES: Mapping[str, Any] = {
         "measured": ({"digests": digests}, NONE),
         "known_as": (str, NONE),
         "advice": str,
+        "prediction": (
+            {
+                "time": time,
+                "as_predicted": bool,
+                "not_known": [str],
+                "pcr": (int, NONE),
+                "role": (ROLES, NONE),
+                "path": (str, NONE),
+                "expected": ({"digests": digests}, NONE),
+                "measured": ({"digests": digests}, NONE),
+                "differences": int,
+            },
+            NONE,
+        ),
         "files": [changed_file],
         "files_note": (str, NONE),
     },

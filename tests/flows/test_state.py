@@ -14,7 +14,14 @@ from json_values import JSON
 from aemseal.flows.state import NextBootCheck, SealedBoot, VaultState
 from aemseal.measure.baseline import Baseline
 from aemseal.measure.boot_entry import Role
-from aemseal.measure.claims import Calibrated, Measurement, Source, SourceKind
+from aemseal.measure.claims import (
+    Calibrated,
+    Measurement,
+    Refusal,
+    Source,
+    SourceKind,
+)
+from aemseal.measure.foreseen import Foreseen
 from aemseal.words.digest import HashAlgorithm, PcrSelection
 from aemseal.words.errors import SelectionError, VaultError
 from aemseal.world.config import Medium
@@ -67,6 +74,25 @@ def test_a_selection_that_must_not_be_sealed_to_makes_no_state() -> None:
             replace(STATE, selection=PcrSelection.of(SHA256, pcrs))
 
 
+FORESEEN = Foreseen(
+    boot("foreseen", 5).boot,
+    (Refusal(18, "PCR 18 holds the multiboot information", 4), Refusal(17, "a doubt")),
+    "2026-01-01T00:00:00Z",
+)
+
+
+def test_what_was_foreseen_of_a_blind_boot_comes_back_too() -> None:
+    state = replace(STATE, foreseen=FORESEEN)
+    assert VaultState.parse(state.to_bytes()) == state
+
+
+def test_a_state_from_before_blind_boots_were_foreseen_has_nothing_of_one() -> None:
+    assert "foreseen" not in json.loads(STATE.to_bytes())
+    fields = json.loads(replace(STATE, foreseen=FORESEEN).to_bytes())
+    fields["foreseen"] = None
+    assert VaultState.parse(json.dumps(fields).encode()) == STATE
+
+
 REQUIRED = sorted(json.loads(STATE.to_bytes()))
 
 
@@ -95,6 +121,8 @@ def test_a_state_without_a_field_is_damaged(field: str) -> None:
         ("storage", {"handle": 1, "name": "zz", "serialized": ""}),
         ("baseline", []),
         ("checked", 1),
+        ("foreseen", 1),
+        ("foreseen", {}),
     ],
 )
 def test_a_field_of_another_shape_is_damage(field: str, value: object) -> None:
