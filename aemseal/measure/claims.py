@@ -28,6 +28,14 @@ class SourceKind(Enum):
     CARRIED = "carried"
 
 
+ANOTHER_LAUNCHER = (
+    "what another launcher measures is not known before its first boot: boot it once "
+    "without the secret, then take the vault down and enrol there "
+    "(aemseal remove, aemseal enrol text)"
+)
+"""The hint where the next boot is launched in another way than the running one."""
+
+
 class Calibrated(Enum):
     """Whether the same rule was seen to give what the running boot measured."""
 

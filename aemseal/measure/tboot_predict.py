@@ -15,6 +15,7 @@ from aemseal.measure.beside import files_beside
 from aemseal.measure.boot_entry import BootEntry, Launcher, Role
 from aemseal.measure.calibrate import Calibration
 from aemseal.measure.claims import (
+    ANOTHER_LAUNCHER,
     Calibrated,
     Measurement,
     Refusal,
@@ -88,9 +89,7 @@ def _require_tboot(entry: BootEntry) -> None:
         raise PredictionError(
             f"the entry {entry.title!r} is launched by {entry.launcher.value}, the "
             f"running boot by {Launcher.TBOOT.value}",
-            "what another launcher measures is not known before its first boot: boot "
-            "it once without the secret, then take the vault down and enrol there "
-            "(aemseal remove, aemseal enrol text)",
+            ANOTHER_LAUNCHER,
         )
 
 

@@ -22,6 +22,7 @@ from aemseal.measure.beside import files_beside
 from aemseal.measure.boot_entry import BootEntry, Launcher, Role
 from aemseal.measure.calibrate import Calibration
 from aemseal.measure.claims import (
+    ANOTHER_LAUNCHER,
     Calibrated,
     Measurement,
     Refusal,
@@ -119,7 +120,7 @@ def _require_same_way(launch: TrenchBootLaunch, entry: BootEntry) -> None:
             f"the entry {entry.title!r} is launched by {entry.launcher.value} and "
             f"{entry.loader.value}, the running boot by {Launcher.SLAUNCH.value} and "
             f"{launch.rules.loader.value}",
-            "what another launcher measures is not known before its first boot",
+            ANOTHER_LAUNCHER,
         )
     if not entry.slaunch_modules and launch.rules.stack == SKINIT:
         raise PredictionError(
