@@ -23,7 +23,7 @@ from aemseal.flows.media import medium_problems
 from aemseal.flows.moves import ACCEPTED, NOT_ACCEPTED, RETIRED, STAGED
 from aemseal.flows.record import record
 from aemseal.flows.reseal import NextBoot, next_boot
-from aemseal.flows.state import STATE_FILE, VaultState
+from aemseal.flows.state import FORESEEN_FILE, STATE_FILE, VaultState
 from aemseal.flows.status import (
     CountNow,
     explain_running,
@@ -190,7 +190,8 @@ def verb_status(run: Run) -> int:
     """Say what is sealed, what this boot is, and what to do next."""
     trouble = run.unsettled
     if run.state is None:
-        found = nothing_enrolled(trouble)
+        halfway = not run.is_recorded and run.files.read(FORESEEN_FILE) is not None
+        found = nothing_enrolled(trouble, is_halfway=halfway)
     else:
         found, state = status(
             run.host,

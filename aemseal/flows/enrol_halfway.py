@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 
-from aemseal.flows.state import DAMAGE
+from aemseal.flows.state import DAMAGE, FORESEEN_FILE
 from aemseal.flows.survey import Survey
 from aemseal.flows.vault import Vault
 from aemseal.measure.claims import Prediction
@@ -18,9 +18,6 @@ from aemseal.measure.foreseen import Foreseen
 from aemseal.measure.luks import LUKS_PCR
 from aemseal.words.digest import PcrSelection
 from aemseal.words.errors import OriginError, PredictionError
-from aemseal.world.store import STATE_FOLDER
-
-FORESEEN_FILE = f"{STATE_FOLDER}/foreseen.json"
 
 _AGAIN = (
     "the initramfs with the hook is built: reboot once (that boot shows no secret "

@@ -21,6 +21,9 @@ from aemseal.world.storage_key import StorageKey
 from aemseal.world.store import STATE_FOLDER
 
 STATE_FILE = f"{STATE_FOLDER}/state.json"
+FORESEEN_FILE = f"{STATE_FOLDER}/foreseen.json"
+"""There while an enrolment waits for a reboot (docs/adr/0007)."""
+
 RETIRED_KEPT = 32
 """How many retired boots are remembered by name; the TPM refuses older ones too."""
 

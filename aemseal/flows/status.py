@@ -204,9 +204,14 @@ _SETTLED_BY = {
 }
 
 
-def nothing_enrolled(trouble: AemsealError | None = None) -> Status:
-    """Return the status of a machine without a vault."""
-    step = (trouble and trouble.hint) or _STEP_ENROL
+def nothing_enrolled(
+    trouble: AemsealError | None = None, *, is_halfway: bool = False
+) -> Status:
+    """Return the status of a machine without a vault.
+
+    `is_halfway` says that an enrolment waits for a reboot.
+    """
+    step = (trouble and trouble.hint) or (_STEP_HALFWAY if is_halfway else _STEP_ENROL)
     return Status((), (), UNKNOWN, UNKNOWN, None, step, problem=trouble)
 
 
@@ -338,6 +343,10 @@ def _next_step(status: Status) -> str:
 
 
 _STEP_ENROL = "seal a secret: aemseal enrol text"
+_STEP_HALFWAY = (
+    "the initramfs with the hook is built: reboot, unless you have since, then enrol "
+    "again: aemseal enrol text"
+)
 _STEP_FIRST_BOOT = (
     "reboot: the boot that enrol staged shows the secret; if it does not, see: "
     "aemseal explain"

@@ -110,5 +110,5 @@ UNFORESEEN_OTHER = (
 MULTIBOOT = "the multiboot information (it holds every command line)"
 """What cannot be foreseen holds what nothing else measures: that is said with it."""
 
-IN_MEMORY = "Xen as it lies in memory"
+IN_MEMORY = "Xen as it lies in memory (nothing else proves which Xen it is)"
 TABLES = "the launch's own tables"

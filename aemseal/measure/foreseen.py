@@ -52,12 +52,14 @@ class Foreseen:
     ) -> Foreseen | None:
         """Return what is known of a predicted boot, None where nothing was refused.
 
-        Only what is selected counts.
+        Only what is selected counts, MOST_REFUSALS of them: what is refused beyond
+        that is taken for known, and will not be as predicted.
         """
-        refusals = tuple(each for each in prediction.refusals if each.pcr in selection)
+        refusals = [each for each in prediction.refusals if each.pcr in selection]
         if not refusals:
             return None
-        return cls(Baseline.of_prediction(prediction), refusals, time)
+        boot = Baseline.of_prediction(prediction)
+        return cls(boot, tuple(refusals[:MOST_REFUSALS]), time)
 
     @property
     def unknown(self) -> tuple[Measurement, ...]:

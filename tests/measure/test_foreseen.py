@@ -70,6 +70,14 @@ def test_a_refusal_outside_the_selection_does_not_count() -> None:
     assert Foreseen.of(prediction, only, TIME) is None
 
 
+def test_refusals_are_bounded() -> None:
+    prediction = updated(SKINIT, SKINIT.boot, longer(SKINIT))
+    many = replace(prediction, refusals=prediction.refusals * 99)
+    found = Foreseen.of(many, SELECTION, TIME)
+    assert found is not None
+    assert len(found.refusals) == MOST_REFUSALS
+
+
 @machines
 def test_the_boot_that_was_foreseen_is_as_predicted(machine: Machine) -> None:
     found = held(machine, longer(machine))
@@ -89,12 +97,10 @@ def test_the_words_name_what_was_known_and_what_was_not() -> None:
     assert found.known_words == (
         "secure kernel loader, command lines, kernel, initramfs"
     )
-    assert found.new_words == "Xen as it lies in memory is new"
+    in_memory = "Xen as it lies in memory (nothing else proves which Xen it is)"
+    assert found.new_words == f"{in_memory} is new"
     found = held(TXT_UEFI, longer(TXT_UEFI))
-    assert (
-        found.new_words
-        == "Xen as it lies in memory and the launch's own tables are new"
-    )
+    assert found.new_words == f"{in_memory} and the launch's own tables are new"
 
 
 CHANGES: dict[str, Callable[[Boot], Boot]] = {

@@ -130,7 +130,7 @@ def recognised(
 ) -> str | None:
     asked = (launches_of(a_boot()), expected(number), measured, words)
     found = recognise_words(*asked) or recognise_file(*asked, files)
-    return found and found.name
+    return None if found is None else found.name
 
 
 def test_the_accepted_file_with_another_command_line_is_told_as_that() -> None:
