@@ -68,6 +68,8 @@ TARGETS = (
         script_seeds.configs,
         most=16 * KIB,
         factor=1024,
+        # A loop without an end is left after 100,000 commands.
+        seconds=15,
     ),
     Target("grub_env", _env, (GrubError,), script_seeds.environments),
     Target("redaction", _redaction, (), script_seeds.secrets, factor=1024),
