@@ -164,7 +164,7 @@ class Prediction:
         for pcr in selection.pcrs:
             if pcr not in bank.values:
                 raise PredictionError(
-                    f"PCR {pcr} is selected but nothing extends it on this machine",
+                    f"PCR {pcr} is selected, and nothing predictable extends it",
                     f"take {pcr} out of the selection ({selection})",
                 )
         for each in self.measurements:
