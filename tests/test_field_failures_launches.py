@@ -230,4 +230,4 @@ def test_a_launch_by_another_launcher_is_refused_with_what_to_do(
         lay_out(machine.machine.root, MACHINES[then], tmp_path)
         with pytest.raises(PredictionError, match=message) as refused:
             machine.predict()
-        assert "before its first boot" in str(refused.value.hint)
+        assert "then take the vault down and enrol there" in str(refused.value.hint)

@@ -91,6 +91,27 @@ def test_with_a_short_log_nothing_is_sealed_or_staged(
                 refuses(laptop, verb, 4, "", stdin=SECRET)
 
 
+# --- 10: a link that names another disk ---
+
+
+def test_a_link_to_another_disk_is_a_change_that_nobody_answers_for(
+    lent_da: Laptop,
+) -> None:
+    (disk,) = lent_da.path("/dev/disk/by-uuid").iterdir()
+    inside = f"/dev/disk/by-uuid/{disk.name}"
+    header = bytearray(disk.read_bytes()[: 1 << 24])
+    header[0x9000] ^= 1  # in the area of the key slots
+    other = lent_da.path("/dev/another-disk")
+    other.write_bytes(header)
+    try:
+        with changed(lent_da, inside, None) as link:
+            link.symlink_to("../../another-disk")
+            refuses(lent_da, "reseal", 4, f"in luks ({inside})", "--accept luks")
+            link.unlink()
+    finally:
+        other.unlink()
+
+
 # --- 11: what was hashed is not what lies on the disk after a power cut ---
 
 
@@ -201,7 +222,20 @@ def test_a_selection_changed_after_enrol_is_named_and_not_taken(
 @pytest.mark.parametrize("pcr", range(9))
 def test_a_pcr_of_the_firmware_is_not_sealed_to(lent_new: Laptop, pcr: int) -> None:
     command = f"enrol text --pcrs sha256:{pcr},13,17,18"
-    refuses(lent_new, command, 4, f"PCR {pcr}", stdin=SECRET)
+    message = f"PCR {pcr} is selected, and nothing predictable extends it"
+    refuses(lent_new, command, 4, message, f"take {pcr} out", stdin=SECRET)
+
+
+def test_a_pcr_of_the_firmware_in_aems_selection_is_refused_and_never_cut(
+    lent_new: Laptop,
+) -> None:
+    line = 'SEAL="--pcr 1 --pcr 13 --pcr 17 --pcr 18"\n'
+    conf = lent_new.write("/etc/anti-evil-maid.conf", line)
+    try:
+        ran = refuses(lent_new, "enrol text", 4, "PCR 1 is selected", stdin=SECRET)
+        assert "sha256:1,13,17,18" in ran.told
+    finally:
+        conf.unlink()
 
 
 # --- 25: a launch that fell back ---
