@@ -12,7 +12,12 @@ from aemseal.measure.launch import RunningSystem
 from aemseal.measure.replay import VerifiedLog
 from aemseal.measure.stack import wants_policies
 from aemseal.measure.tboot_places import NV_INDEXES
-from aemseal.words.errors import AemsealError, FormatError, TpmError
+from aemseal.words.errors import (
+    AemsealError,
+    EvidenceError,
+    FormatError,
+    TpmError,
+)
 from aemseal.world.host import Host
 
 DOM0_CMDLINE = "/proc/cmdline"
@@ -27,6 +32,7 @@ def read_running_system(host: Host) -> RunningSystem:
         xen_cmdline=_xen_cmdline(host),
         dom0_cmdline=cmdline,
         xen_build_id=build_id.decode("ascii", "replace") if build_id else None,
+        stored_policies=_stored_policies(host),
     )
 
 
@@ -39,10 +45,14 @@ def read_policies(host: Host, verified: VerifiedLog) -> tuple[bytes, ...]:
     """
     if not wants_policies(verified):
         return ()
-    indexes = (_nv_index(host, index) for index in NV_INDEXES)
     copy = host.tboot_policy()
     named = () if copy is None else _policies_of(copy)
-    return (*(each for each in indexes if each is not None), *named)
+    return (*_stored_policies(host), *named)
+
+
+def _stored_policies(host: Host) -> tuple[bytes, ...]:
+    indexes = (_nv_index(host, index) for index in NV_INDEXES)
+    return tuple(each for each in indexes if each is not None)
 
 
 def _policies_of(copy: bytes) -> tuple[bytes, ...]:
@@ -63,7 +73,7 @@ def _policies_of(copy: bytes) -> tuple[bytes, ...]:
 def _nv_index(host: Host, index: int) -> bytes | None:
     try:
         return host.nv_read(index)
-    except TpmError:
+    except (TpmError, EvidenceError):  # an old recording does not tell
         return None
 
 

@@ -43,13 +43,15 @@ class RunningSystem:
     It is believed where a measurement covers it, and else only as far as a person
     would: it may make a prediction refuse, never make one up. None or empty is
     unknown. `xen_cmdline` and `dom0_cmdline` are bytes without NUL, `xen_build_id` is
-    hex, `policies` are candidates for tboot's policy, as bytes.
+    hex, `policies` are candidates for tboot's policy, as bytes. `stored_policies` are
+    what the TPM holds now where tboot looks for one: the next boot's, if it is any.
     """
 
     xen_cmdline: bytes | None = None
     dom0_cmdline: bytes | None = None
     xen_build_id: str | None = None
     policies: tuple[bytes, ...] = ()
+    stored_policies: tuple[bytes, ...] = ()
 
 
 UNTOLD = RunningSystem()

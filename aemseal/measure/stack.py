@@ -34,7 +34,7 @@ def identify(
         if event.pcr in DYNAMIC_PCRS
     }
     if TBOOT_MEASUREMENT in types:
-        return (read_launch(verified, system.policies),)
+        return (read_launch(verified, system.policies, system.stored_policies),)
     if any(each in _TRENCHBOOT_TYPES for each in types):
         return read_launches(verified, system)
     how = "on Intel TXT" if TXT_HASH_START in types else "without Intel TXT"

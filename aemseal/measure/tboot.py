@@ -34,6 +34,7 @@ from aemseal.measure.tboot_places import (
     NV_INDEXES,
     LoggedPolicy,
     Place,
+    parsed_policies,
     places,
     recognise,
 )
@@ -71,7 +72,8 @@ class TbootLaunch:
     """A verified log read by tboot's rules: every extend of PCR 17 to 22 in order.
 
     `logged_policy` is the policy it was made by. `before_tboot` is what SINIT
-    extended, exactly one MLE among it.
+    extended, exactly one MLE among it. `stored` are the policies that the TPM holds
+    now, where tboot looks for one.
     """
 
     pcr_map: PcrMap
@@ -80,6 +82,7 @@ class TbootLaunch:
     before_tboot: tuple[LoggedExtend, ...]
     policy: tuple[LoggedExtend, ...]
     modules: tuple[LoggedExtend, ...]
+    stored: tuple[TbootPolicy, ...] = ()
 
     @property
     def mle(self) -> LoggedExtend:
@@ -160,13 +163,18 @@ class TbootLaunch:
         return tuple(row for row in rows if row.covers(running))
 
 
-def read_launch(verified: VerifiedLog, policies: Sequence[bytes] = ()) -> TbootLaunch:
+def read_launch(
+    verified: VerifiedLog,
+    policies: Sequence[bytes] = (),
+    stored: Sequence[bytes] = (),
+) -> TbootLaunch:
     """Give every extend of PCR 17 to 22 its role, and find the PCR map and the policy.
 
     `policies` are candidates for a custom policy: evidence is only one whose digest is
-    the logged one. PredictionError, naming the event, when the log does not follow
-    from the policy: another launcher's record, a PCR or an order that the policy does
-    not give, or a PCR of the launch that does not replay.
+    the logged one. `stored` is what the TPM holds for the next boot. PredictionError,
+    naming the event, when the log does not follow from the policy: another launcher's
+    record, a PCR or an order that the policy does not give, or a PCR of the launch
+    that does not replay.
     """
     _require_all_verified(verified)
     logged = _extends_of_launch(verified)
@@ -190,6 +198,7 @@ def read_launch(verified: VerifiedLog, policies: Sequence[bytes] = ()) -> TbootL
             LoggedExtend(*each, module_role(number))
             for (number, _), each in zip(made, own[count:], strict=False)
         ),
+        stored=tuple(parsed_policies(stored)),
     )
 
 

@@ -57,7 +57,11 @@ def next_policy(
     Modules go where the policy says, so without it no PCR of tboot's is known.
     """
     running, following = running_tboot(calibration), mle[0].source
-    reason = _not_this_tboots(launch, running.version) or _unsupported(following)
+    reason = (
+        _not_this_tboots(launch, running.version)
+        or _stored_since(launch)
+        or _unsupported(following)
+    )
     if reason is not None:
         return reason
     if launch.mle.digest == mle[1]:
@@ -95,6 +99,21 @@ def _not_this_tboots(launch: TbootLaunch, running: str | None) -> str | None:
         f"event {logged.event.number}, a policy with {logged.digest.hex[:8]}.., is "
         f"not the default one of the running tboot ({which}), and no custom "
         "verified-launch policy was found that gives it"
+    )
+
+
+def _stored_since(launch: TbootLaunch) -> str | None:
+    """Say that the owner put a policy into the TPM that this boot was not made by.
+
+    Where the TPM holds the running one, too, tboot is taken to go on with it.
+    """
+    running = launch.logged_policy.policy.measured_bytes
+    if not launch.stored or any(e.measured_bytes == running for e in launch.stored):
+        return None
+    return (
+        "the TPM holds a verified-launch policy that the running boot did not have, "
+        "and tboot may take it next: boot once with it, or remove it (tpm2_nvundefine) "
+        "if tboot takes no notice of it"
     )
 
 

@@ -62,7 +62,7 @@ def recognise(
     rows = policies_with(digest, pcr_map.name)
     if rows:
         return LoggedPolicy(rows[0].policy, rows[0].own, rows)
-    for policy in _policies(candidates):
+    for policy in parsed_policies(candidates):
         own = _own_algorithm(policy, digest)
         if own is None:
             continue
@@ -129,7 +129,8 @@ def _pcr_of(policy: TbootPolicy, number: int) -> int | None:
     return None if entry is None else entry.pcr
 
 
-def _policies(candidates: Sequence[bytes]) -> Iterator[TbootPolicy]:
+def parsed_policies(candidates: Sequence[bytes]) -> Iterator[TbootPolicy]:
+    """Yield those that are policies; tboot passes over what is none."""
     for data in candidates:
         try:
             yield parse_policy(data)
