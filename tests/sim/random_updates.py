@@ -50,6 +50,10 @@ UNFORESEEABLE = ("tboot-da-random", "tboot-da-1.9.6", "tboot-da-1.10.0")
 shares, since nothing can be right on them."""
 
 
+SAME_LENGTH = frozenset({"rebuild", "edit_menu", "change_nothing"})
+"""Changes after which TrenchBoot's boots are to be foreseen, whatever the share."""
+
+
 @dataclass(frozen=True)
 class Task:
     """A story to be told."""
@@ -117,6 +121,16 @@ def shares(updates: Iterable[Update]) -> dict[str, float]:
     return {kind: right[kind] / count for kind, count in all_.items()}
 
 
+def same_length(updates: Iterable[Update]) -> list[Update]:
+    """Return the updates of TrenchBoot's machines that move nothing in memory."""
+    return [
+        each
+        for each in updates
+        if kind_of(each.machine) != Form.TBOOT.value
+        and SAME_LENGTH.issuperset(each.changes)
+    ]
+
+
 def failures(told: Sequence[Told]) -> list[str]:
     """Say everything that must not be, each with how to see it again."""
     found = []
@@ -150,6 +164,9 @@ def report(told: Sequence[Told]) -> str:
         f"{kind:40}{share:8.1%} right, at least {RIGHT_AT_LEAST[kind]:.0%}"
         for kind, share in shares(updates).items()
     ]
+    still = same_length(updates)
+    right = sum(each.outcome is Outcome.RIGHT for each in still)
+    lines.append(f"of the same length, on TrenchBoot's: {right} of {len(still)} right")
     needless = sum(each.is_needless for each in updates)
     lines += ["", f"refused for (an update may have several), {needless} needlessly:"]
     reasons = Counter(reason for each in updates for reason in each.reasons)
@@ -171,7 +188,12 @@ def _row(name: str, updates: Sequence[Update]) -> str:
 def too_few(told: Sequence[Told]) -> list[str]:
     """Say which kinds of machine are predicted too seldom."""
     updates = [update for each in told for update in each.updates]
-    return [
+    still = [
+        f"{each.machine}, update {each.number}: refused, and nothing moved"
+        for each in same_length(updates)
+        if each.outcome is not Outcome.RIGHT
+    ]
+    return still + [
         f"{kind}: {share:.1%} right, less than {RIGHT_AT_LEAST[kind]:.0%}"
         for kind, share in shares(updates).items()
         if share < RIGHT_AT_LEAST[kind]

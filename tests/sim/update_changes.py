@@ -9,7 +9,13 @@ from random import Random
 
 import update_files as files
 from tpm_sim.boot_directory import default_kernel_args
-from tpm_sim.models import MachineModel, Processor, TbootModel, TrenchbootModel
+from tpm_sim.models import (
+    MachineModel,
+    PolicyRule,
+    Processor,
+    TbootModel,
+    TrenchbootModel,
+)
 from update_setups import (
     INITRAMFS,
     KERNEL,
@@ -62,6 +68,12 @@ class Machine:
         """Whether its owner put a policy for tboot into the TPM."""
         return isinstance(self.model, TbootModel) and bool(self.model.policy_rules)
 
+
+_POLICIES = (
+    (PolicyRule("0", "none", lists_hash=True), PolicyRule("any", "19")),
+    (PolicyRule("0", "none"), PolicyRule("any", "17")),
+    (PolicyRule("0", "18"), PolicyRule("1", "19"), PolicyRule("any", "18")),
+)
 
 Change = Callable[[Random, Setup, Machine], Setup]
 
@@ -131,7 +143,9 @@ def _rebuild(random: Random, before: Setup, machine: Machine) -> Setup:
     path = random.choice((KERNEL, INITRAMFS))
     if path not in before.files:
         return before
-    return before.with_file(path, files.rebuilt(random, before.files[path]))
+    is_raw = before.form is Form.UEFI
+    content = files.rebuilt(random, before.files[path], is_raw=is_raw)
+    return before.with_file(path, content)
 
 
 def _repack(random: Random, before: Setup, machine: Machine) -> Setup:
@@ -237,7 +251,8 @@ def _add_module(random: Random, before: Setup, machine: Machine) -> Setup:
 
 def _remove_module(random: Random, before: Setup, machine: Machine) -> Setup:
     """Load one file less, but Xen and a kernel; a policy's modules stay."""
-    least = 3 if machine.has_policy or before.form is not Form.TBOOT else 2
+    has_policy = machine.has_policy or bool(before.policy)
+    least = 3 if has_policy or before.form is not Form.TBOOT else 2
     modules = list(before.modules)
     if len(modules) > least or (before.form is Form.UEFI and len(modules) > 2):
         del modules[
@@ -288,6 +303,18 @@ def _roll_back(random: Random, before: Setup, machine: Machine) -> Setup:
     return random.choice(machine.earlier)
 
 
+def _new_policy(random: Random, before: Setup, machine: Machine) -> Setup:
+    """Have the owner make a policy for tboot anew, by other rules or by the same."""
+    model = machine.model
+    if not isinstance(model, TbootModel) or model.is_tpm12:
+        return before
+    if not machine.has_policy and random.random() < 0.9:  # most never have one
+        return before
+    rules = random.choice(_POLICIES)
+    number = before.policy_number + 1 + random.randrange(1000)
+    return replace(before, policy=rules, policy_number=number)
+
+
 # What does not boot, or is not measured
 
 
@@ -330,6 +357,7 @@ _TBOOT: dict[Change, float] = {
     _other_version: 3,
     _tboot_option: 0.5,
     _new_sinit: 4,
+    _new_policy: 4,
     _module_words: 10,
     _kernel_words: 4,
     _toggle_nounzip: 4,

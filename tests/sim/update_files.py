@@ -67,11 +67,16 @@ def repacked(random: Random, content: bytes) -> bytes:
     return packed(random, unpacked(content))
 
 
-def rebuilt(random: Random, content: bytes) -> bytes:
-    """Return another content of the same length, packed as this one is."""
-    plain = bytearray(unpacked(content))
+def rebuilt(random: Random, content: bytes, *, is_raw: bool = False) -> bytes:
+    """Return another content of the same length, packed as this one is.
+
+    With `is_raw` the file itself is as long as it was: nobody unpacks it.
+    """
+    plain = bytearray(content if is_raw else unpacked(content))
     at = random.randrange(len(plain) // 2, len(plain) - 8) if len(plain) > 32 else 0
     plain[at : at + 8] = random.randbytes(min(8, len(plain)))
+    if is_raw:
+        return bytes(plain)
     if bytes(plain[:2]) in (b"\x1f\x8b", b"\xfd7"):
         plain[0] = 0
     if content.startswith(b"\xfd7zXZ"):

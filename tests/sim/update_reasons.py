@@ -154,6 +154,10 @@ def _is_asked_by_others(case: Case, found: re.Match[str]) -> bool:
     return _kernels_differ(case) or _has_other_sinit(case, found)
 
 
+def _has_other_policy(case: Case, found: re.Match[str]) -> bool:
+    return case.before.policy_number != case.after.policy_number
+
+
 def _other_number_beside(case: Case, found: re.Match[str]) -> bool:
     numbers = len(case.after.slaunch_modules), len(case.before.slaunch_modules)
     return numbers == (int(found[1]), int(found[2]))
@@ -257,8 +261,9 @@ _MOVES = (
 
 REASONS = (
     _reason(
-        "ReplayError: the running tboot spoils its log",
-        r"ReplayError: the event log does not give PCR \d+: .*",
+        "the running tboot spoils its log",
+        r"(?:ReplayError: the event log does not give PCR \d+: .*|"
+        r"SelectionError: nothing extends PCR \d+ on this machine)",
         _spoils_its_log,
     ),
     _reason(
@@ -273,8 +278,9 @@ REASONS = (
     ),
     _reason(
         "BootFileError: what is to be launched is no image",
-        r"BootFileError: \S+: (?:the image is too short for an ELF header|the image is "
-        r"no ELF file) at offset \d+",
+        r"BootFileError: \S+: (?:the image is too short for an ELF header|the image "
+        r"is no ELF file|the PE header leaves the file|the image is no PE file for "
+        r"x86-64) at offset \d+",
         _fails,
     ),
     _reason(
@@ -313,6 +319,24 @@ REASONS = (
         "the policy leaves a module unmeasured",
         r"tboot's policy puts \S+ \(\w+\) into no PCR of the launch: a changed one "
         r"would not be noticed",
+    ),
+    _reason(
+        "the owner's policy is another one than the running boot had",
+        r"event \d+, a policy with \w+\.\., is not the default one of the running "
+        r"tboot \(\S+\), and no custom verified-launch policy was found that gives it",
+        _has_other_policy,
+    ),
+    _reason(
+        "the owner's policy is another one than the running boot had",
+        r"PredictionError: event \d+ puts .* into PCR \d+ with \w+\.\.: not what .* "
+        r"does on the \w+ map",
+        _has_other_policy,
+    ),
+    _reason(
+        "the owner's policy is another one than the running boot had",
+        r"the TPM holds a verified-launch policy that the running boot did not have, "
+        r"and tboot may take it next: .*",
+        _has_other_policy,
     ),
     _reason(
         "nothing would be in a PCR",

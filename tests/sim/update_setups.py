@@ -11,7 +11,7 @@ from typing import Any
 
 from tpm_sim.boot_directory import BOOT_UUID, GRUB_HEADER
 from tpm_sim.grub import write_environment
-from tpm_sim.models import Firmware, MachineModel, TrenchbootModel
+from tpm_sim.models import Firmware, MachineModel, PolicyRule, TrenchbootModel
 
 TBOOT = "/tboot.gz"
 XEN = "/xen.gz"
@@ -91,7 +91,8 @@ class Setup:
 
     `kernel` is tboot, or Xen; of a UEFI Xen its words are the options of its
     configuration, and the modules those that it names. `slaunch_modules` are SINIT
-    files or skl.bin. `note` is a comment in Xen's configuration.
+    files or skl.bin. `note` is a comment in Xen's configuration. `policy` is what the
+    owner last put into the TPM, the number of times beside it; 0 is the machine's own.
     """
 
     form: Form
@@ -103,6 +104,8 @@ class Setup:
     variables: Mapping[str, str] = field(default_factory=dict)
     menu: Menu = field(default_factory=Menu)
     note: str = ""
+    policy: tuple[PolicyRule, ...] = ()
+    policy_number: int = 0
 
     def with_file(self, path: str, content: bytes) -> Setup:
         """Return the setup with another file at this path."""

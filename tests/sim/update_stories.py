@@ -11,14 +11,20 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from random import Random
 
+from tpm_sim import wire
+from tpm_sim.disk import Disk
 from tpm_sim.errors import SimulationError
 from tpm_sim.machine import Machine
 from tpm_sim.machines import MACHINES
+from tpm_sim.models import PolicyRule, TbootModel
+from tpm_sim.policy_tool import make_policy
+from tpm_sim.tboot_policy import NV_INDEX
 from update_changes import Machine as Known
 from update_changes import changed, first_setup
 from update_files import build_id
@@ -29,7 +35,13 @@ from aemseal.flows.survey import Survey, refuse_unpredicted, survey_against
 from aemseal.measure.baseline import Baseline
 from aemseal.measure.claims import Calibrated, Prediction
 from aemseal.words.digest import Digest, HashAlgorithm, PcrBank, PcrSelection
-from aemseal.words.errors import AemsealError, LogError, PredictionError, ReplayError
+from aemseal.words.errors import (
+    AemsealError,
+    LogError,
+    PredictionError,
+    ReplayError,
+    SelectionError,
+)
 from aemseal.world.host import LiveHost
 
 LAUNCHED = (17, 18, 19, 20)
@@ -91,9 +103,27 @@ class Laptop:
         self._setup: Setup | None = None
 
     def write(self, setup: Setup) -> None:
-        """Overwrite /boot; the machine may be running meanwhile."""
-        setup.write(self._machine.root, self._setup)
-        self._setup = setup
+        """Overwrite /boot, and the policy in the TPM; the machine may be running."""
+        before, self._setup = self._setup, setup
+        setup.write(self._machine.root, before)
+        if before is not None and before.policy_number != setup.policy_number:
+            self._write_policy(setup.policy)
+            setup.write(self._machine.root, setup)
+
+    def _write_policy(self, rules: tuple[PolicyRule, ...]) -> None:
+        """Make a policy of the files as they are; none where tb_polgen cannot.
+
+        GRUB, which says what those files are, uses the next entry up.
+        """
+        model = self._machine.model
+        assert isinstance(model, TbootModel)
+        if not rules and not model.policy_rules:
+            self._machine.tpm.send(wire.nv_undefine(NV_INDEX))
+            return
+        made = replace(model, policy_rules=rules or model.policy_rules)
+        disk = Disk(self._machine.root, self._machine.cache)
+        with suppress(SimulationError):
+            self._machine.tpm.write_nv(NV_INDEX, make_policy(disk, made))
 
     def provision(self) -> None:
         """Put the owner's policy into the TPM, of the files as they are."""
@@ -196,7 +226,7 @@ class Story:
         self._baseline, self._staged = None, None
         try:
             look = self._laptop.survey(self._wish)
-        except (ReplayError, LogError):
+        except (ReplayError, SelectionError, LogError):
             return
         seen = {each.calibrated for each in look.calibration.measured}
         assert seen == {Calibrated.NOW}, (
