@@ -31,6 +31,8 @@ _MAXIMAL_PROCESSORS = 65536
 
 _END, _CONTAINER_POINTER, _BANK_POINTERS, _AGILE_POINTER = 0, 5, 7, 8
 _ELEMENT_HEADER_SIZE = 8
+_MOST_BANKS = 16
+"""Banks of one TPM (TSS specification, TPM2_NUM_PCR_BANKS); tboot knows five."""
 _TABLES = ("BiosData", "OsMleData", "OsSinitData", "SinitMleData")
 
 
@@ -278,7 +280,7 @@ def _read_pointer(element_type: int, body: ByteReader) -> LogPointer | None:
     if element_type == _BANK_POINTERS:
         start = body.offset
         count = body.u32("heap element of type 7: number of banks")
-        if count > body.remaining:
+        if count > _MOST_BANKS:
             raise FormatError(f"heap element of type 7: {count} banks", start)
         return BankPointers(tuple(read_bank_descriptor(body) for _ in range(count)))
     if element_type == _AGILE_POINTER:

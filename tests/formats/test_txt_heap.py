@@ -132,6 +132,7 @@ class TestElements:
             (element(5, b""), 8, "type 5: address needs 8 bytes"),
             (bank_pointers(), 0, "type 7: an event log of no bank"),
             (element(7, struct.pack("<I", 2**30)), 8, "type 7: 1073741824 banks"),
+            (bank_pointers(*[bank_descriptor(4, 0, 9)] * 17), 8, "type 7: 17 banks"),
             (element(7, b"\2\0\0\0" + bytes(24)), 36, "bank descriptor: algorithm"),
             (
                 bank_pointers(bank_descriptor(4, 0, 9, first=10)),
