@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import struct
 
@@ -168,3 +169,9 @@ def policies() -> list[bytes]:
         tboot_policies.packed([sha1], algorithm=0),
         plain + uuid + plain,
     ]
+
+
+def boot_files() -> list[bytes]:
+    """Images of every kind, packed and plain."""
+    plain = [*acms(), *tboots(), *xens(), *loaders(), *banners()]
+    return plain + [gzip.compress(each, mtime=0) for each in plain]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from contextlib import suppress
+from io import BytesIO
 
 from aemseal.formats.acm import measured_bytes, tboot_skips
 from aemseal.formats.acm_info import SinitModule
@@ -23,7 +24,9 @@ from aemseal.formats.tboot_policy import (
 from aemseal.formats.versions import TbootVersion, XenVersion
 from aemseal.formats.xen_config import read_boot
 from aemseal.words.digest import HashAlgorithm
-from aemseal.words.errors import BootFileError, FormatError
+from aemseal.words.errors import BootFileError, EvidenceError, FormatError
+from aemseal.words.wanted import View, Wanted
+from aemseal.world.views import look_at
 from fuzz import image_seeds
 from fuzz.contract import KIB, MIB, Target
 from fuzz.image_seeds import BETWEEN, LUKS2_AREA
@@ -128,6 +131,16 @@ def luks2_device(area: bytes) -> bytes:
     return device + bytes(64 * KIB)
 
 
+def _boot_file(data: bytes) -> None:
+    """Look at a boot file in each view alone: as a launcher and as GRUB takes it."""
+    for view in View:
+        wanted = Wanted("/boot/file", view)
+        with suppress(EvidenceError):
+            facts = look_at(BytesIO(data), [wanted], [HashAlgorithm.SHA256])
+            assert facts[wanted].digests[HashAlgorithm.SHA256].value
+            assert view is not View.RAW or facts[wanted].size == len(data)
+
+
 def _policy(data: bytes) -> None:
     policies = wrapped_policies(data)
     assert len(policies) <= MOST_ELEMENTS
@@ -197,4 +210,12 @@ TARGETS = (
     ),
     Target("luks_device", _luks, _FORMAT, image_seeds.luks_devices, most=128 * KIB),
     Target("tboot_policy", _policy, _FORMAT, image_seeds.policies),
+    Target(
+        "boot_file",
+        _boot_file,
+        (),
+        image_seeds.boot_files,
+        base=4 * IMAGE_LIMIT,
+        seconds=6,
+    ),
 )
