@@ -22,6 +22,7 @@ from trenchboot_boots import (
     Boot,
     File,
     Machine,
+    Skl,
 )
 from trenchboot_predictions import running, updated
 
@@ -142,7 +143,7 @@ def test_a_refusal_of_no_event_is_of_its_whole_pcr() -> None:
     what = replace(foreseen(SKINIT), refusals=(Refusal(17, "a doubt"),))
     assert {each.pcr for each in what.unknown} == {17}
     boot = longer(SKINIT).with_xen(image=b"another", tail=b"")
-    other_loader = replace(SKINIT.boot.skl, measured=b"evil")
+    other_loader = Skl(measured=b"evil")
     assert not held(SKINIT, boot, what).is_as_foreseen, "18 has to fit"
     what = replace(what, refusals=(*what.refusals, Refusal(18, "a doubt", 999)))
     found = held(SKINIT, replace(boot, skl=other_loader), what)

@@ -100,7 +100,8 @@ def test_every_command_line_of_the_role_is_known_once_the_accepted_first() -> No
 MENU = evaluate(
     b"menuentry plain {\n multiboot2 /xen.gz placeholder\n"
     b" module2 /vmlinuz-6.1 placeholder ro quiet\n}\n"
-    b"menuentry broken {\n multiboot2 $x\n}\nmenuentry none {\n true\n}\n",
+    b"menuentry unknown {\n if keystatus --shift; then\n"
+    b" module2 /vmlinuz-6.1 evil\n fi\n}\nmenuentry none {\n true\n}\n",
     None,
     NoWorld(),
 )
