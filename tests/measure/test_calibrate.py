@@ -152,7 +152,7 @@ def test_a_syntax_used_for_the_first_time_is_a_caution() -> None:
 def test_without_a_hook_pcr_13_is_not_predicted() -> None:
     prediction = next_boot(running(DA, a_boot()), a_boot(), luks=False)
     assert 13 not in values(prediction)
-    with pytest.raises(PredictionError, match="nothing extends it"):
+    with pytest.raises(PredictionError, match="nothing predictable extends it"):
         prediction.require(PcrSelection(SHA256, (13, 17)))
 
 
