@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from predictions import OTHER_UUID, running
 from tboot_boots import (
+    DA,
     LEGACY,
     MACHINES,
     SHA256,
@@ -182,6 +183,15 @@ def test_other_firmware_is_told_from_changed_files() -> None:
     found = explained(a_boot(), three(), other)
     assert (found.role, found.path) == (Role.PLATFORM, None)
     assert "firmware" in found.advice
+
+
+def test_tboots_firmware_is_told_before_files_in_whatever_pcr() -> None:
+    firmware = list(DA.sinit)
+    firmware[-1] = (0x414, 18, b"another BIOS")
+    other = replace(DA, sinit=tuple(firmware))
+    boot = a_boot().with_module(2, image=b"initramfz")
+    found = explained(boot, [known(NOW, a_boot(), machine=DA)], other)
+    assert (found.pcr, found.role, found.differences) == (18, Role.PLATFORM, 2)
 
 
 def test_another_policy_has_no_file_to_name() -> None:

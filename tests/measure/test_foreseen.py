@@ -137,6 +137,12 @@ def test_what_could_not_be_known_may_be_anything_in_its_place_alone() -> None:
     seen = [each for each in seen_in(SKINIT.launched(boot)) if each[0] == 17]
     found = what.held_against(seen, SELECTION, with_luks=True)
     assert not found.is_as_foreseen
+    elsewhere = [
+        (17 if number == 3 else pcr, digest)
+        for number, (pcr, digest) in enumerate(seen_in(SKINIT.launched(boot)))
+    ]
+    found = what.held_against(elsewhere, SELECTION, with_luks=True)
+    assert found.difference.expected is what.unknown[0]
 
 
 def test_a_refusal_of_no_event_is_of_its_whole_pcr() -> None:
