@@ -13,6 +13,7 @@ import tracemalloc
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from aemseal.words.errors import FormatError
 
@@ -51,9 +52,15 @@ class Target:
     names_place: bool = True
 
     @property
-    def corpus(self) -> list[bytes]:
+    def corpus(self) -> tuple[bytes, ...]:
         """The seeds that are not too long, without doubles."""
-        return [each for each in dict.fromkeys(self.seeds()) if len(each) <= self.most]
+        return _corpus(self)
+
+
+@cache
+def _corpus(target: Target) -> tuple[bytes, ...]:
+    seeds = dict.fromkeys(target.seeds())
+    return tuple(each for each in seeds if len(each) <= target.most)
 
 
 def hold(target: Target, data: bytes, *, measured: bool | None = None) -> bool:
