@@ -228,8 +228,15 @@ def verb_record(run: Run) -> int:
     warnings = list(RecordedHost(folder).warnings)
     for warning in warnings:
         run.terminal.say(f"aemseal: look before you pass this on: {warning}")
+    run.terminal.say(f"aemseal: {_WHAT_A_RECORDING_TELLS}")
     run.terminal.result(
         {"schema": "aemseal.record/1", "files": names, "warnings": warnings},
         [f"wrote {folder / name}" for name in names],
     )
     return EXIT_DONE
+
+
+_WHAT_A_RECORDING_TELLS = (
+    "no key, passphrase or sealed text of yours is in it, and of boot files their "
+    "digests alone; it tells how this machine boots, and what it is recognised by"
+)

@@ -105,7 +105,10 @@ def test_a_broken_recording_is_refused_by_its_file(
 ) -> None:
     folder = tmp_path / "recording"
     assert lent_da.aemseal("record", str(folder)).code == 0
-    for path in sorted(folder.iterdir()):
+    # Lists are no evidence, and what dom0 says counts where TrenchBoot launched it.
+    besides = ("initramfs", "file-")
+    read = [each for each in folder.iterdir() if not each.name.startswith(besides)]
+    for path in sorted(read):
         whole = path.read_bytes()
         for content in (whole[: len(whole) // 2], b"", b"\xff\x00rubbish"):
             path.write_bytes(content)

@@ -90,3 +90,12 @@ def test_a_sealed_machine_whose_initramfs_was_changed(
     assert_recorded_alike(laptop, tmp_path / "blind")
     laptop.write(IMAGE, genuine)
     assert_recorded_alike(laptop, tmp_path / "put back")
+
+
+def test_a_person_is_told_what_a_recording_tells(
+    lent_da: Laptop, tmp_path: Path
+) -> None:
+    ran = lent_da.aemseal("record", str(tmp_path / "r"))
+    assert ran.code == 0
+    assert "aemseal: no key, passphrase or sealed text of yours is in it" in ran.told
+    assert "what it is recognised by" in ran.told
