@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from fuzz.contract import Target
 from fuzz.targets import TARGETS
@@ -73,19 +75,24 @@ def fuzz(target: Target, seconds: int) -> bool:
 
 
 def _run(command: list[str], seconds: int) -> bytes:
-    """Return what the run printed, also where it had to be ended."""
-    try:
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            check=False,
-            timeout=seconds + _SPARE,
-        )
-    except subprocess.TimeoutExpired as error:
-        return error.output or b""
-    return done.stdout
+    """Return what the run printed, also where it had to be ended.
+
+    libFuzzer ends a process at once: what it left in its folder goes here.
+    """
+    with TemporaryDirectory(dir=CACHE) as folder:
+        try:
+            done = subprocess.run(
+                command,
+                cwd=ROOT,
+                env={**os.environ, "TMPDIR": folder},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                check=False,
+                timeout=seconds + _SPARE,
+            )
+        except subprocess.TimeoutExpired as error:
+            return error.output or b""
+        return done.stdout
 
 
 def _figures(report: bytes) -> str:

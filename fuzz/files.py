@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -97,7 +99,9 @@ def _baseline(data: bytes) -> None:
 @cache
 def _folder() -> Path:
     """Return a folder of this process that stands for the root."""
-    return Path(mkdtemp(prefix="aemseal-fuzz-"))
+    folder = Path(mkdtemp(prefix="aemseal-fuzz-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _planted(*files: tuple[str, bytes]) -> Path:
