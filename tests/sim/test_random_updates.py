@@ -7,7 +7,8 @@ import pytest
 from random_updates import RIGHT_AT_LEAST, Task, Told, failures, plan, tell, too_few
 from tpm_sim.cache import Cache
 from tpm_sim.machines import MACHINES, TBOOT_DA
-from update_reasons import Case, End, reasons_of
+from update_checks import Case, End
+from update_reasons import reasons_of
 from update_setups import INITRAMFS, KERNEL, Form, Loaded, Setup
 from update_stories import Claim, Outcome, Update, judge
 

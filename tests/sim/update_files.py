@@ -251,9 +251,3 @@ def first_xen(*, is_efi: bool) -> bytes:
     if is_efi:
         return _launchable_efi(False, 0)
     return gzip.compress(_launchable_xen(False, 0), 1, mtime=0)
-
-
-def build_id(xen_efi: bytes) -> str:
-    """Return what a running Xen tells of its build: the GUID of its CodeView record."""
-    at = xen_efi.index(b"RSDS") + 4
-    return xen_efi[at : at + 16].hex()

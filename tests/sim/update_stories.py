@@ -27,9 +27,9 @@ from tpm_sim.policy_tool import make_policy
 from tpm_sim.tboot_policy import NV_INDEX
 from update_changes import Machine as Known
 from update_changes import changed, first_setup
-from update_files import build_id
-from update_reasons import Case, End, reasons_of
-from update_setups import Form, Setup
+from update_checks import Case, End
+from update_reasons import reasons_of
+from update_setups import Setup
 
 from aemseal.flows.survey import Survey, refuse_unpredicted, survey_against
 from aemseal.measure.baseline import Baseline
@@ -45,7 +45,6 @@ from aemseal.words.errors import (
 from aemseal.world.host import LiveHost
 
 LAUNCHED = (17, 18, 19, 20)
-_BUILD_ID = "sys/hypervisor/buildid"
 
 
 class Outcome(Enum):
@@ -138,12 +137,6 @@ class Laptop:
             return End.STOPPED
         if not launch.is_measured:
             return End.UNMEASURED
-        assert self._setup is not None
-        if self._setup.form is Form.UEFI:
-            xen = self._setup.files[self._setup.kernel.path]
-            path = self._machine.root / _BUILD_ID
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"{build_id(xen)}\n", encoding="ascii")
         return End.MEASURED
 
     def values(self) -> dict[int, Digest]:
