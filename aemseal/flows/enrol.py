@@ -54,6 +54,10 @@ from aemseal.world.storage_key import StorageKey
 UNCHECKED_AT_ENROL = frozenset({Role.LUKS})
 """The rule no boot without our hook can calibrate; wrong, it opens nothing."""
 
+_FORGOTTEN = (
+    "nothing was written; if it is what a running system forgets (Xen prints its "
+    "command line at its start, see xl dmesg), reboot and enrol soon after"
+)
 _REBOOT = "reboot into what /boot holds now, then enrol"
 
 
@@ -111,7 +115,7 @@ def enrol(enrolment: Enrolment) -> VaultState:
         )
     trial = look.predict(enrolment.entry, hook=True)
     _require_same_boot(enrolment, look, trial)
-    trial.require(look.selection, UNCHECKED_AT_ENROL)
+    _require_known(trial, look.selection)
     key = own_the_tpm(vault, enrolment.foreign_owner)
     write_hook_files(vault, key, look.selection)
     enrolment.lists.look_if_possible(initramfs_sources(look.calibration.measured))
@@ -121,6 +125,14 @@ def enrol(enrolment: Enrolment) -> VaultState:
     is_next = enrolment.entry is None
     checked = NextBootCheck(STAGED, boot.since) if is_next else None
     return _seal(enrolment, look, key, checked, staged=(boot,))
+
+
+def _require_known(trial: Prediction, selection: PcrSelection) -> None:
+    """Raise PredictionError unless the next boot is known before anything is built."""
+    try:
+        trial.require(selection, UNCHECKED_AT_ENROL)
+    except PredictionError as error:
+        raise PredictionError(error.message, error.hint or _FORGOTTEN) from None
 
 
 def _built_boot(enrolment: Enrolment, look: Survey) -> SealedBoot:

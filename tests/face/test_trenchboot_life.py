@@ -34,6 +34,7 @@ REBOOT_ONCE = (
     "the initramfs with the hook is built: reboot once (that boot shows no secret "
     "yet), then enrol again, which seals to it: aemseal enrol text"
 )
+HOLDS = "PCR 18 holds the multiboot information"
 HALFWAY = (
     "the initramfs with the hook is built: reboot, unless you have since, then enrol "
     "again: aemseal enrol text"
@@ -75,10 +76,7 @@ def grow(laptop: Laptop) -> None:
 
 def grown_by(laptop: Laptop, image: bytes) -> str:
     more = laptop.path(IMAGE).stat().st_size - len(image)
-    return (
-        "PCR 18 holds the multiboot information, and the initramfs grew by "
-        f"{more} bytes"
-    )
+    return f"{HOLDS}, and the initramfs grew by {more} bytes"
 
 
 def next_step(laptop: Laptop, *more: str) -> str:
@@ -153,6 +151,24 @@ def test_the_life_of_a_vault(laptop: Laptop) -> None:
     assert laptop.aemseal("remove").code == 0
     assert laptop.enrol().code == 0
     assert laptop.shows_the_secret(), "the blind boot was the last one"
+
+
+def test_a_xen_whose_console_was_overwritten_is_rebooted_first(laptop: Laptop) -> None:
+    console = laptop.path("/var/log/xen/console/hypervisor.log")
+    lines = console.read_text().splitlines(keepends=True)
+    kept = [each for each in lines if "ommand line" not in each]
+    assert kept != lines
+    console.write_text("".join(kept))
+    before = laptop.kept()
+    ran = laptop.enrol()
+    assert (ran.code, ran.error) == (
+        4,
+        f"{HOLDS}, and the command line that Xen runs with is not known",
+    )
+    assert ran.hint.endswith("reboot and enrol soon after")
+    assert laptop.kept() == before
+    laptop.reboot()
+    assert laptop.enrol().hint == REBOOT_ONCE
 
 
 def test_enrolling_again_without_a_reboot_seals_nothing(laptop: Laptop) -> None:
