@@ -57,7 +57,9 @@ def is_longer(case: Case, found: re.Match[str]) -> bool:
     """Some module is longer or shorter by as much; what holds the sizes changes."""
     by = int(found["by"]) * (1 if found["verb"] == "grew" else -1)
     pairs = zip(_sizes(case.before), _sizes(case.after), strict=False)
-    return by in [after - before for before, after in pairs]
+    holds_sizes = 17 if case.after.form is Form.UEFI else 18
+    is_moved = case.end is not End.MEASURED or case.is_changed(holds_sizes)
+    return is_moved and by in [after - before for before, after in pairs]
 
 
 def is_other_number(case: Case, found: re.Match[str]) -> bool:
