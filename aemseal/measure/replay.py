@@ -157,7 +157,7 @@ def verify(log: EventLog, live: PcrBank, selection: PcrSelection) -> VerifiedLog
     replayed = replay(log, live)
     _require_bank(log, replayed, selection.algorithm, selected)
     bank = replayed.banks[selection.algorithm]
-    _require_extended(bank, selected, selection)
+    _require_extended(bank, live, selected, selection)
     _require_equal(bank, live, selected)
     missing = replayed.missing[selection.algorithm]
     verified = {
@@ -230,8 +230,14 @@ def _is_closed(event: Event, bank: HashAlgorithm) -> bool:
     return bank in event.digests and event.digests[bank].is_one
 
 
+_OTHER_LOG = (
+    "give the log of this very boot; tboot 1.9.7 to 1.10.0 writes its own records to "
+    "the wrong place"
+)
+
+
 def _require_extended(
-    bank: PcrBank, selected: list[int], selection: PcrSelection
+    bank: PcrBank, live: PcrBank, selected: list[int], selection: PcrSelection
 ) -> None:
     if not selected:
         raise SelectionError(
@@ -239,11 +245,18 @@ def _require_extended(
             "17 is always sealed to",
         )
     for pcr in selected:
-        if pcr not in bank.values:
-            raise SelectionError(
-                f"nothing extends PCR {pcr} on this machine",
-                f"take {pcr} out of the selection ({selection})",
+        if pcr in bank.values:
+            continue
+        if not live.value(pcr).is_blank:
+            raise ReplayError(
+                f"nothing extends PCR {pcr} in the event log, and the TPM holds "
+                f"{live.value(pcr)}",
+                _OTHER_LOG,
             )
+        raise SelectionError(
+            f"nothing extends PCR {pcr} on this machine",
+            f"take {pcr} out of the selection ({selection})",
+        )
 
 
 def _require_equal(bank: PcrBank, live: PcrBank, selected: list[int]) -> None:
@@ -252,8 +265,7 @@ def _require_equal(bank: PcrBank, live: PcrBank, selected: list[int]) -> None:
             raise ReplayError(
                 f"the event log does not give PCR {pcr}: replayed {bank.value(pcr)}, "
                 f"in the TPM {live.value(pcr)}",
-                "give the log of this very boot; tboot 1.9.7 to 1.10.0 writes its own "
-                "records to the wrong place",
+                _OTHER_LOG,
             )
 
 
