@@ -139,9 +139,13 @@ def _new_initramfs(random: Random, before: Setup, machine: Machine) -> Setup:
 
 
 def _rebuild(random: Random, before: Setup, machine: Machine) -> Setup:
-    """Put another build of the same length in the place of a kernel or initramfs."""
+    """Put another build of the same length in the place of a kernel or initramfs.
+
+    Not where the packed file is loaded as it is: that would be of another length.
+    """
     path = random.choice((KERNEL, INITRAMFS))
-    if path not in before.files:
+    is_packed = any(each.path == path and each.nounzip for each in before.modules)
+    if path not in before.files or is_packed:
         return before
     is_raw = before.form is Form.UEFI
     content = files.rebuilt(random, before.files[path], is_raw=is_raw)
