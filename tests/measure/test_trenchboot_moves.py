@@ -9,8 +9,10 @@ import pytest
 from trenchboot_boots import (
     MACHINES,
     SHA256,
+    SINIT,
     SKINIT,
     SKINIT_UEFI,
+    SKYLAKE,
     TXT,
     TXT_UEFI,
     Boot,
@@ -108,10 +110,30 @@ def test_several_inputs_are_named_together(machine: Machine) -> None:
 def test_a_loader_of_another_length_moves_what_is_loaded() -> None:
     longer = replace(SKINIT.boot, skl=Skl(measured=b"a longer secure kernel loader"))
     prediction = updated(SKINIT, SKINIT.boot, longer)
-    assert refused(prediction) == {18: in_multiboot("/boot/skl.bin has another length")}
+    assert refused(prediction) == {18: in_multiboot("/boot/skl.bin grew by 9 bytes")}
     assert values(prediction)[17] == SKINIT.values(longer)[17]
     same = replace(SKINIT.boot, skl=Skl(measured=b"SECURE KERNEL LOADER"))
     assert values(updated(SKINIT, SKINIT.boot, same)) == SKINIT.values(same)
+
+
+@by_multiboot
+def test_every_file_of_slaunch_module_moves_what_is_loaded_after_it(
+    machine: Machine,
+) -> None:
+    """A SINIT module on AMD, too: the menu entry is one for all processors."""
+    boot = replace(machine.boot, sinit=((SINIT, SKYLAKE),))
+    larger = replace(boot, sinit=((SINIT, replace(SKYLAKE, size=0x3000)),))
+    prediction = updated(machine, boot, larger)
+    assert f"{SINIT} grew by 4096 bytes" in refused(prediction)[18]
+    assert machine.values(larger)[18] != machine.values(boot)[18]
+    assert values(prediction) == {17: machine.values(larger)[17]}
+
+
+def test_a_loader_that_grew_behind_what_is_measured_moves_what_is_loaded() -> None:
+    """Replaced since the boot: the running log fits the new file as well."""
+    longer = replace(SKINIT.boot, skl=Skl(tail=b"unmeasured, and more of it"))
+    why = refused(updated(SKINIT, SKINIT.boot, longer))
+    assert why == {18: in_multiboot("/boot/skl.bin grew by 16 bytes")}
 
 
 def test_sizes_that_are_on_no_record_are_refused() -> None:
@@ -188,8 +210,9 @@ def test_slaunch_modules_of_another_size_move_the_os_to_mle_data(
 ) -> None:
     path, made = machine.boot.sinit[0]
     larger = replace(machine.boot, sinit=((path, replace(made, size=0x3000)),))
-    why = refused(updated(machine, machine.boot, larger))[18]
-    assert why == f"PCR 18 holds the OS to MLE data, and {path} grew by 4096 bytes"
+    reasons = {each.reason for each in updated(machine, machine.boot, larger).refusals}
+    why = f"PCR 18 holds the OS to MLE data, and {path} grew by 4096 bytes"
+    assert why in reasons
     more = replace(machine.boot, sinit=(*machine.boot.sinit, ("/boot/other", made)))
     why = refused(updated(machine, machine.boot, more))[18]
     assert "the entry has 2 files of slaunch_module instead of 1" in why
