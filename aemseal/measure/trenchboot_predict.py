@@ -14,7 +14,7 @@ Source: GRUB loader/multiboot_mbi2.c and i386/txt.c; Xen efi/efi-boot.h.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from aemseal.measure.amd_table import next_table
@@ -107,7 +107,10 @@ def next_launch(
         measurements=tuple(measurements),
         refusals=(*sinit.refusals, *refusals),
         modules=tuple(each for each in modules if each[0].role is not Role.CMDLINE),
-        cautions=(*sinit.cautions, *_cautions(launch, measurements)),
+        cautions=(
+            *sinit.cautions,
+            *_cautions(launch, measurements, (*sinit.refusals, *refusals)),
+        ),
     )
 
 
@@ -222,9 +225,14 @@ class _Following:
 
 
 def _cautions(
-    launch: TrenchBootLaunch, following: Sequence[Measurement]
+    launch: TrenchBootLaunch,
+    following: Sequence[Measurement],
+    refusals: Collection[Refusal],
 ) -> tuple[str, ...]:
-    """Say what no file tells, where anything else than the running boot comes."""
+    """Say what no file tells, where anything else than the running boot comes.
+
+    Nothing of a PCR that is refused: that boot is blind anyway.
+    """
     algorithm = launch.algorithm
     if [each.digests[algorithm] for each in following] == [
         each.digest for each in launch.extends
@@ -233,11 +241,14 @@ def _cautions(
     parts = {Part.BOOT_INFO, Part.OS_MLE}
     if launch.rules.is_efi:
         parts.add(Part.IMAGE)
-    pcrs = sorted({extend.pcr for part, extend in launch.parts if part in parts})
+    held = {extend.pcr for part, extend in launch.parts if part in parts}
+    pcrs = sorted(held - {each.pcr for each in refusals})
+    if not pcrs:
+        return ()
     caution = (
-        f"PCR {' and '.join(map(str, pcrs))} holds addresses that GRUB or the firmware "
-        "chose: another GRUB, firmware, order of disks or video mode changes them, and "
-        "no file of the entry tells"
+        "the next boot will be blind if GRUB, the firmware, the order of disks or the "
+        f"video mode changes: PCR {' and '.join(map(str, pcrs))} holds addresses that "
+        "they choose"
     )
     return (caution,)
 

@@ -53,7 +53,14 @@ def test_a_kernel_of_the_same_size_changes_pcr_17_and_leaves_pcr_18(
     assert values(prediction)[17] == machine.values(following)[17] != now[17]
     assert values(prediction)[18] == now[18]
     (caution,) = prediction.cautions
-    assert "holds addresses that GRUB or the firmware chose" in caution
+    assert caution.startswith("the next boot will be blind if GRUB, the firmware, ")
+
+
+def test_a_pcr_that_is_refused_is_not_cautioned_of() -> None:
+    longer = SKINIT.boot.with_module(1, image=b"a longer initramfs")
+    prediction = updated(SKINIT, SKINIT.boot, longer)
+    assert set(refused(prediction)) == {18}
+    assert prediction.cautions == ()
 
 
 # AMD's table
