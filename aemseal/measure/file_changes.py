@@ -112,7 +112,7 @@ def _one(mark: Mark, file: ListedFile, name: _Name) -> FileChange:
     told = [_what(file), f"mode {file.mode:o}", *_size_or_content(file)]
     if file.owner != _ROOT:
         told.append(f"owner {file.owner}")
-    return FileChange(mark, _shown(name), ", ".join(told))
+    return FileChange(mark, _shown(name), _detail(told, name))
 
 
 def _both(old: ListedFile, new: ListedFile, name: _Name) -> FileChange:
@@ -131,7 +131,15 @@ def _both(old: ListedFile, new: ListedFile, name: _Name) -> FileChange:
         told.append(f"owner {old.owner} -> {new.owner}")
     if told and old.kind is new.kind and new.path.startswith(MICROCODE_FOLDER):
         told.insert(0, _what(new))
-    return FileChange(Mark.CHANGED, _shown(name), ", ".join(told))
+    return FileChange(Mark.CHANGED, _shown(name), _detail(told, name))
+
+
+def _detail(told: list[str], name: _Name) -> str:
+    """Join what is told, and say which file of its path it is, if not the first."""
+    _, number = name
+    which = {1: "", 2: "; second one of that path", 3: "; third one of that path"}
+    more = which.get(number, f"; number {number} of that path")
+    return ", ".join(told) + more if told else ""
 
 
 def _content_of_both(old: ListedFile, new: ListedFile) -> list[str]:

@@ -134,11 +134,13 @@ def test_a_file_that_is_unpacked_over_another_is_no_secret() -> None:
     """An appended archive overrides files: theirs are told, not hidden behind them."""
     evil = replace(SHELL, content=TWO)
     assert told([SHELL], [SHELL, evil]) == [
-        "+ usr/bin/sh (2) (file, mode 755, 10 bytes)"
+        "+ usr/bin/sh (2) (file, mode 755, 10 bytes; second one of that path)"
     ]
     assert told([SHELL, SHELL], [SHELL, evil]) == [
-        "~ usr/bin/sh (2) (other content, 10 bytes as before)"
+        "~ usr/bin/sh (2) (other content, 10 bytes as before; second one of that path)"
     ]
+    ends = [each.rpartition("; ")[2] for each in told([SHELL] * 2, [SHELL] * 4)]
+    assert ends == ["third one of that path)", "number 4 of that path)"]
     named_so = replace(SHELL, path="usr/bin/sh (2)")
     assert len(told([named_so], [SHELL, evil, named_so])) == 2
 
