@@ -12,7 +12,13 @@ from aemseal.face import render
 from aemseal.face.looks import predict_next
 from aemseal.face.run import Run
 from aemseal.flows.initramfs import ImageLists
-from aemseal.flows.moves import ACCEPTED, NOT_ACCEPTED, STAGED, cancel
+from aemseal.flows.moves import (
+    ACCEPTED,
+    NOT_ACCEPTED,
+    STAGED,
+    cancel,
+    require_accepted,
+)
 from aemseal.flows.reseal import NextBoot, confirm_running, foresee, reseal
 from aemseal.flows.state import VaultState
 from aemseal.flows.status import (
@@ -98,6 +104,7 @@ def verb_reseal(run: Run) -> int:
     with run.vault() as vault:
         vault.require_open(run.require_state())
         following = predict_next(run)
+        require_accepted(run.require_state(), following.look.running_policy)
         if following.problem is not None:
             if not run.arguments.dry_run:
                 foresee(vault, run.require_state(), following)

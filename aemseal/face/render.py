@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from aemseal.flows.status import Status
@@ -81,16 +81,11 @@ def prediction_lines(
 ) -> list[str]:
     """Show each measurement with its source, then the PCRs of now and next."""
     algorithm = selection.algorithm
+    rows: list[tuple[str, ...]]
     rows = [("pcr", "role", algorithm.label, "calibrated", "from")]
+    refused = {(each.pcr, each.event) for each in prediction.refusals}
     rows += [
-        (
-            str(each.pcr),
-            str(each.role),
-            _short(each.digests.get(algorithm)),
-            each.calibrated.value,
-            _source(each),
-        )
-        for each in prediction.measurements
+        _measurement_row(each, algorithm, refused) for each in prediction.measurements
     ]
     lines = [f"next boot: {prediction.entry}", *table(rows), ""]
     lines += pcr_lines(prediction, selection, now, changes)
@@ -99,6 +94,21 @@ def prediction_lines(
         lines.append("nothing can be staged for it: the next boot will be blind")
     lines += [f"caution: {each}" for each in prediction.cautions]
     return lines
+
+
+def _measurement_row(
+    measurement: Measurement,
+    algorithm: HashAlgorithm,
+    refused: Collection[tuple[int, int | None]],
+) -> tuple[str, ...]:
+    """Show a measurement; what is refused has no digest of the running boot's."""
+    source = measurement.source
+    place = (str(measurement.pcr), str(measurement.role))
+    is_carried = source.kind is SourceKind.CARRIED
+    if is_carried and (measurement.pcr, source.event) in refused:
+        return (*place, "-", "not known", f"refused, event {source.event}")
+    digest = _short(measurement.digests.get(algorithm))
+    return (*place, digest, measurement.calibrated.value, _source(measurement))
 
 
 def pcr_lines(
@@ -155,8 +165,16 @@ def explanation_lines(
     if explanation.known_as is not None:
         lines.append(f"known as: {explanation.known_as}")
     if explanation.differences > 1:
-        lines.append(f"measurements that differ: {explanation.differences}")
+        lines.append(f"also differ: {_others(explanation)}")
     return lines
+
+
+def _others(explanation: Explanation) -> str:
+    """Name the roles that differ besides the first, and count what else there is."""
+    roles = explanation.others
+    rest = explanation.differences - 1 - len(roles)
+    more = [f"{rest} added or moved"] if rest > 0 else []
+    return ", ".join([*dict.fromkeys(map(str, roles)), *more])
 
 
 def status_report(status: Status) -> dict[str, Any]:

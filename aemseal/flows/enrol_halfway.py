@@ -20,8 +20,10 @@ from aemseal.words.digest import PcrSelection
 from aemseal.words.errors import OriginError, PredictionError
 
 _AGAIN = (
-    "the initramfs with the hook is built: reboot once (that boot shows no secret "
-    "yet), then enrol again, which seals to it: aemseal enrol text"
+    "reboot now, then enrol again: aemseal enrol text. That boot will say "
+    '"No aemseal vault was found on the boot medium. Do not type your disk '
+    'passphrase." Expect it this once, right after this build, and only if you '
+    "rebooted yourself: then type it"
 )
 _YOURSELF = f"if you changed it yourself, remove {FORESEEN_FILE} and enrol"
 
@@ -62,8 +64,9 @@ def require_as_foreseen(vault: Vault, look: Survey) -> str | None:
     held = foreseen.held_against(_seen(look), look.selection, with_luks=True)
     if held.is_as_foreseen:
         return (
-            f"this boot is as predicted when it was built: {held.known_words}; "
-            f"{held.new_words}, and taken as it is"
+            "all that could be predicted of this boot came as predicted: "
+            f"{held.known_words or 'no file'}; nothing checked {held.unproven_words}: "
+            "accepted as is"
         )
     expected, seen = held.difference.expected, held.difference.seen
     if expected is not None:

@@ -54,9 +54,9 @@ def recognise(
 ) -> Explanation:
     """Name the known state that a changed boot, or its first difference, is of.
 
-    `accepted_titles` are the entries of the accepted boots: their own update is told by
-    its file, any other entry by its title. The explanation is unchanged where nothing
-    is recognised, or what was asked of the machine was refused.
+    `accepted_titles` are the entries of the accepted boots: they are no other entry,
+    whatever they boot now. The explanation is unchanged where nothing is recognised, or
+    what was asked of the machine was refused.
     """
     expected, measured = explanation.expected, explanation.measured
     if explanation.verdict is not Verdict.CHANGED or explanation.known_as is not None:
@@ -109,14 +109,12 @@ class _Look:
     def find(
         self, measured: Digest, accepted_titles: Sequence[str]
     ) -> Recognised | None:
-        """Try command lines, then other entries, files, and the accepted entry."""
+        """Try other entries, then command lines, then other files."""
         entry = recognise_entry(self.launches, self.entries, self.facts)
         other = None if entry and entry.entry in accepted_titles else entry
         files = [self.facts[each] for each in self.views if each in self.facts]
         asked = (self.launches, self.expected, measured, self.words)
-        return (
-            other or recognise_words(*asked) or recognise_file(*asked, files) or entry
-        )
+        return other or recognise_words(*asked) or recognise_file(*asked, files)
 
 
 def _paths(

@@ -39,9 +39,8 @@ class BlindBootError(PredictionError):
 
 _BLIND = (
     "nothing is staged, so the next boot will be blind: it shows no secret, and "
-    "nothing proves it. Start it only if you made this change or expect it. To make it "
-    "the last one: after it, read `aemseal explain`; if nothing else differs, take the "
-    "vault down and enrol again on your own word (aemseal remove, aemseal enrol text)"
+    "nothing proves it. Start it only if you expect this change, and then read: "
+    "aemseal explain"
 )
 
 

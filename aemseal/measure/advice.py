@@ -25,7 +25,7 @@ ANOTHER = (
 )
 SAME_BYTES = (
     "Do not type the passphrase unless you put it there yourself: instead of the "
-    "accepted {} the boot measured {}."
+    "accepted {} this has {}."
 )
 AN_ENTRY = (
     "Do not type the passphrase unless you chose it yourself: this is what the entry "
@@ -62,7 +62,7 @@ NOT_SHOWN = (
     "the accepted boot {}, but {}."
 )
 OUTCOMES = {
-    "no-medium": "there was no vault on the medium",
+    "no-medium": "nothing sealed was found on the boot medium",
     "stale": "the medium holds no acceptance for the TPM's counter",
     "bad-medium": "the medium's files were damaged or tampered with",
     "not-accepted": "the TPM refused what is on the medium",
@@ -77,7 +77,7 @@ OUTCOMES = {
 
 SHUT = (
     "Do not type the passphrase: the TPM's counter has gone on, so this disk is an "
-    "older copy that somebody put back, or somebody counted to shut the vault."
+    "older copy that somebody put back, or somebody counted to lock the secret away."
 )
 NOTHING_KNOWN = (
     "Do not type the passphrase because of this tool: no accepted boot is on record to "
@@ -93,22 +93,24 @@ TPM_CHANGED = (
 )
 
 FORESEEN = (
-    "This boot is not accepted, but all that could be known of it beforehand is as "
-    "predicted: {}; only {}. If you expected that, enrol again on your own "
-    "word: aemseal remove, then aemseal enrol text."
+    "This boot is not accepted, but all that could be predicted of it came as "
+    "predicted: {}. Nothing proves {}. If this is the update you expected, enrol "
+    "again: aemseal remove, then aemseal enrol text."
 )
 UNFORESEEN = (
     "Do not trust this boot unless you changed {} yourself: it is neither what was "
-    "accepted nor what was predicted before the reboot. Start the accepted entry; or, "
-    "on your own word, enrol again: aemseal remove, then aemseal enrol text."
+    "accepted nor what was predicted. Put the accepted files back, or do not use this "
+    "machine for anything secret. Only if you made the change, enrol again: aemseal "
+    "remove, then aemseal enrol text."
 )
 UNFORESEEN_OTHER = (
     "Do not trust this boot: something was measured into PCR {} that was neither "
-    "accepted nor predicted before the reboot. Start the accepted entry; or, on your "
-    "own word, enrol again: aemseal remove, then aemseal enrol text."
+    "accepted nor predicted. Put the accepted files back, or do not use this machine "
+    "for anything secret. Only if you made the change, enrol again: aemseal remove, "
+    "then aemseal enrol text."
 )
-MULTIBOOT = "the multiboot information (it holds every command line)"
-"""What cannot be foreseen holds what nothing else measures: that is said with it."""
+COMMAND_LINES = "the command lines"
+"""All that nothing else measures of the multiboot information, which holds them."""
 
-IN_MEMORY = "Xen as it lies in memory (nothing else proves which Xen it is)"
+WHICH_XEN = "which Xen this is"
 TABLES = "the launch's own tables"

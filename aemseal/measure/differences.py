@@ -20,12 +20,14 @@ class Difference:
     """Where a boot parts from a known one, and by how many measurements.
 
     `expected` is None where a measurement was added, `seen` where one is missing; both
-    are where the two are the same.
+    are where the two are the same. `differing` are all that were expected and did not
+    come, in order.
     """
 
     expected: Measurement | None
     seen: Seen | None
     count: int
+    differing: tuple[Measurement, ...] = ()
 
 
 def seen_in(verified: VerifiedLog) -> tuple[Seen, ...]:
@@ -65,13 +67,18 @@ def first_difference(
     came = seen[start : len(seen) - end]
     missed = expected[start : len(expected) - end]
     count = max(len(came), len(missed))
+    differing = tuple(
+        other for other in missed if not any(fit(one, other) for one in came)
+    )
     if len(came) == len(missed):
         pairs = zip(came, missed, strict=True)
-        count = sum(not fit(one, other) for one, other in pairs)
+        differing = tuple(other for one, other in pairs if not fit(one, other))
+        count = len(differing)
     return Difference(
         expected=missed[0] if missed else None,
         seen=came[0] if came else None,
         count=count,
+        differing=differing,
     )
 
 

@@ -81,8 +81,9 @@ class Explanation:
     `expected` is that boot's measurement, None where one was added; `measured` what
     came instead, None where one is missing. `known_as` names the known state that the
     boot is, or, when it is none, that this one measurement is of. `differences` counts
-    the measurements that differ from the closest boot. `held` is a blind boot held
-    against what could be predicted of it, None where nothing of it is on record.
+    the measurements that differ from the closest boot; `others` are the roles of
+    those besides the first, added ones apart. `held` is a blind boot held against what
+    could be predicted of it, None where nothing of it is on record.
     """
 
     verdict: Verdict
@@ -94,6 +95,7 @@ class Explanation:
     measured: Digest | None = None
     known_as: str | None = None
     differences: int = 0
+    others: tuple[Role, ...] = ()
     held: Held | None = None
 
 
@@ -166,7 +168,7 @@ def held_against(explanation: Explanation, held: Held) -> Explanation:
     """
     difference = held.difference
     if held.is_as_foreseen:
-        sentence = advice.FORESEEN.format(held.known_words, held.new_words)
+        sentence = advice.FORESEEN.format(held.known_words, held.unproven_words)
     elif difference.expected is None:
         pcr = difference.seen[0] if difference.seen else LUKS_PCR
         sentence = advice.UNFORESEEN_OTHER.format(pcr)
@@ -196,7 +198,9 @@ def _compare(seen: list[Seen], boot: KnownBoot, with_luks: bool) -> Difference:
         return fits(one, other) or (is_derived and one[0] == other.pcr)
 
     of_files = first_difference(seen, expected, fits_or_follows)
-    return replace(of_files, count=plain.count) if of_files.count else plain
+    if of_files.count == 0:
+        return plain
+    return replace(of_files, count=plain.count, differing=plain.differing)
 
 
 _OF_TRENCHBOOT = frozenset({Role.BOOT_INFO, Role.CMDLINE})
@@ -257,7 +261,14 @@ def _differing(
         measured=seen[1] if seen else None,
         known_as=known_as,
         differences=difference.count if difference else 0,
+        others=_others(difference) if difference else (),
     )
+
+
+def _others(difference: Difference) -> tuple[Role, ...]:
+    """Return the roles of the measurements that differ besides the first."""
+    first = difference.expected
+    return tuple(each.role for each in difference.differing if each is not first)
 
 
 def _advice(difference: Difference | None, known_as: str | None) -> str:

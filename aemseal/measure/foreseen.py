@@ -157,15 +157,13 @@ class Held:
         return ", ".join(dict.fromkeys(word for word in words if word))
 
     @property
-    def new_words(self) -> str:
-        """Name what could not be known, and say that it is new."""
+    def unproven_words(self) -> str:
+        """Name what could not be known, as what "nothing proves": words and "or"."""
         words = [
             _UNKNOWN_WORDS.get(each.role, f"the {each.role} measurement")
             for each in self.foreseen.unknown
         ]
-        each_once = list(dict.fromkeys(words))
-        verb = "is" if len(each_once) == 1 else "are"
-        return f"{' and '.join(each_once)} {verb} new"
+        return " or ".join(dict.fromkeys(words))
 
 
 _WORDS = {
@@ -182,8 +180,8 @@ _WORDS = {
 
 
 _UNKNOWN_WORDS = {
-    Role.BOOT_INFO: advice.MULTIBOOT,
-    Role.XEN: advice.IN_MEMORY,
+    Role.BOOT_INFO: advice.COMMAND_LINES,
+    Role.XEN: advice.WHICH_XEN,
     Role.PLATFORM: advice.TABLES,
 }
 

@@ -48,6 +48,7 @@ MOST_WORDS = 32
 """Command lines that are tried: more entries than that have few of their own."""
 
 _ACCEPTED = "the accepted command line"
+_ACCEPTED_BYTES = "the accepted bytes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +207,7 @@ def recognise_words(
             if _digest(launch, expected.role, source) == measured:
                 is_alone = expected.role is Role.CMDLINE
                 return Recognised(
-                    each.whose if is_alone else f"the accepted file with {each.whose}"
+                    each.whose if is_alone else f"{_ACCEPTED_BYTES}, but {each.whose}"
                 )
     return None
 
@@ -221,7 +222,8 @@ def recognise_file(
     """Find the file, and the command line with it, that gives what was measured.
 
     `files` are in the order in which they are named, where several have the same bytes.
-    The accepted command line is tried first with each of them.
+    The accepted command line is tried first with each of them. With that one, other
+    bytes at the accepted path are no other file: the accepted one was changed.
     """
     for launch in launches:
         hashes_cmdline = _hashes_cmdline(launch, expected.role)
@@ -238,10 +240,14 @@ def recognise_file(
                     file_digests=facts.digests,
                     view=facts.wanted.view,
                 )
-                if _digest(launch, expected.role, source) == measured:
-                    which = _file_name(expected, facts)
-                    more = f", with {each.whose}" if hashes_cmdline else ""
-                    return Recognised(which + more)
+                if _digest(launch, expected.role, source) != measured:
+                    continue
+                which = _file_name(expected, facts, files)
+                if each is not words[0]:
+                    joined = ", but" if which == _ACCEPTED_BYTES else " and"
+                    return Recognised(f"{which}{joined} {each.whose}")
+                if facts.wanted.path != expected.source.path:
+                    return Recognised(which)
     return None
 
 
@@ -264,13 +270,24 @@ def _tells_cmdlines(launch: Launch) -> bool:
     )
 
 
-def _file_name(expected: Measurement, facts: FileFacts) -> str:
+def _file_name(
+    expected: Measurement, facts: FileFacts, files: Iterable[FileFacts]
+) -> str:
     """Name a file by its path and its own version string, and no more of it."""
-    accepted = expected.source.file_digests
-    shared = set(accepted) & set(facts.digests)
-    if shared and all(accepted[bank] == facts.digests[bank] for bank in shared):
-        return "the accepted file"
+    same = (facts.wanted.path, facts.wanted.view)
+    # tboot's digests are of its command line as well: the accepted one tells the bytes
+    views = [each for each in files if (each.wanted.path, each.wanted.view) == same]
+    if any(_has_bytes_of(expected, each) for each in views):
+        return _ACCEPTED_BYTES
+    if facts.wanted.path == expected.source.path:
+        return "changed bytes"
     notes = (NOTE_XEN_VERSION, NOTE_TBOOT_VERSION)
     version = next((facts.notes[each] for each in notes if each in facts.notes), None)
     told = f" ({version})" if version else ""
-    return f"the bytes that {facts.wanted.path}{told} has now"
+    return f"the bytes of {facts.wanted.path}{told}"
+
+
+def _has_bytes_of(expected: Measurement, facts: FileFacts) -> bool:
+    accepted = expected.source.file_digests
+    shared = set(accepted) & set(facts.digests)
+    return bool(shared) and all(accepted[it] == facts.digests[it] for it in shared)

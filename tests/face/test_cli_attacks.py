@@ -97,7 +97,7 @@ def test_an_emptied_medium_is_told_before_and_after_the_boot(own: MakeLaptop) ->
     assert not laptop.shows_the_secret()
     explained = laptop.aemseal("explain", "--json").report
     assert explained["verdict"] == "accepted"
-    assert "there was no vault on the medium" in explained["advice"]
+    assert "nothing sealed was found on the boot medium" in explained["advice"]
     assert "Do not type the passphrase before" in explained["advice"]
 
 

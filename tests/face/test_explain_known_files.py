@@ -61,17 +61,11 @@ def test_an_older_file_of_another_name_is_named_with_its_version(
         laptop.reboot()
         found = explained(laptop)
         version = cache.version("xen-new")
-        assert found["known_as"] == (
-            f"the bytes that {XEN} ({version}) has now, with the accepted command line"
-        )
-    found = explained(laptop)  # the accepted one is back: the copy is still there
-    assert found["known_as"] == (
-        f"the bytes that /boot/xen-other.gz ({version}) has now, with the accepted "
-        "command line"
-    )
+        assert found["known_as"] == f"the bytes of /boot/xen-other.gz ({version})"
+    assert explained(laptop) == found  # the accepted one is back: the copy is there
     assert found["advice"] == (
         "Do not type the passphrase unless you put it there yourself: instead of the "
-        f"accepted {XEN} the boot measured {found['known_as']}."
+        f"accepted {XEN} this has {found['known_as']}."
     )
     assert (found["role"], found["differences"]) == ("xen", 1)
     assert laptop.aemseal("record", str(tmp_path / "r")).code == 0
@@ -102,7 +96,7 @@ def test_another_entry_is_named_whole_and_then_its_command_line(
     with changed(laptop, IMAGE, laptop.path(IMAGE).read_bytes() + bytes(4)):
         found = explained(laptop)  # that is no longer what the whole entry boots
     assert found["known_as"] == (
-        "the accepted file with the command line of the entry 'recovery'"
+        "the accepted bytes, but the command line of the entry 'recovery'"
     )
     laptop.write(GRUB, config)
     assert explained(laptop)["known_as"] is None
@@ -122,8 +116,20 @@ def test_a_swap_to_the_file_of_an_entry_that_is_not_measured_is_named(
     laptop.write("/boot/memtest", b"what another entry loads\n")
     with changed(laptop, KERNEL, b"what another entry loads\n"):
         laptop.reboot()
-    assert explained(laptop)["known_as"] == (
-        "the bytes that /boot/memtest has now, with the accepted command line"
+    assert explained(laptop)["known_as"] == "the bytes of /boot/memtest"
+
+
+def test_other_bytes_at_the_accepted_path_are_a_changed_file_and_no_more(
+    own: MakeLaptop,
+) -> None:
+    laptop = own()
+    with changed(laptop, KERNEL, b"another kernel"):
+        laptop.reboot()
+        found = explained(laptop)
+    assert found["known_as"] is None
+    assert found["advice"] == (
+        f"Do not type the passphrase unless you changed {KERNEL} yourself: it is not "
+        "what was accepted."
     )
 
 
@@ -136,7 +142,7 @@ def test_the_accepted_entrys_own_changed_words_are_told_from_its_file(
     laptop.reboot()
     found = explained(laptop)
     assert found["known_as"] == (
-        f"the accepted file with the command line of the entry {TITLE!r}"
+        f"the accepted bytes, but the command line of the entry {TITLE!r}"
     )
     assert found["path"] == KERNEL
 
@@ -145,6 +151,7 @@ def test_a_menu_that_cannot_be_read_leaves_the_rest_of_the_explanation(
     own: MakeLaptop,
 ) -> None:
     laptop = own()
+    laptop.write("/boot/vmlinuz-5.9", b"another kernel")
     with changed(laptop, KERNEL, b"another kernel"):
         laptop.reboot()
         assert explained(laptop)["known_as"] is not None

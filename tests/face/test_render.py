@@ -14,6 +14,7 @@ from laptop import Laptop, MakeLaptop, changed
 from aemseal.face.render import explanation_lines, status_lines, status_report
 from aemseal.flows.state import VaultState
 from aemseal.flows.status import nothing_enrolled
+from aemseal.measure.boot_entry import Role
 from aemseal.measure.explain import Explanation, Verdict
 from aemseal.words.digest import Digest, HashAlgorithm
 from aemseal.words.errors import VaultError
@@ -32,8 +33,21 @@ def test_a_measurement_that_was_added_is_told_without_a_name() -> None:
         "Advice.",
         "first difference: PCR 19, a measurement that is not known",
         f"  measured sha256:{MEASURED.hex}",
-        "measurements that differ: 2",
+        "also differ: 1 added or moved",
     ]
+
+
+def test_what_differs_besides_is_told_by_role_each_once() -> None:
+    lines = explanation_lines(
+        Explanation(
+            Verdict.CHANGED,
+            "Advice.",
+            role=Role.KERNEL,
+            differences=4,
+            others=(Role.INITRAMFS, Role.MODULE, Role.MODULE),
+        )
+    )
+    assert lines[-1] == "also differ: initramfs, module"
 
 
 def test_a_stale_medium_stays_in_the_status() -> None:

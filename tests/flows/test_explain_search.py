@@ -91,8 +91,10 @@ def test_an_older_version_beside_the_accepted_file_is_found() -> None:
         ["grub2", "vmlinuz-5.9", "vmlinuz-\x1b[2J", "xen.gz"], b"another kernel"
     )
     named = found(menu, explanation())
-    assert named.known_as == (
-        "the bytes that /boot/vmlinuz-5.9 has now, with the accepted command line"
+    assert named.known_as == "the bytes of /boot/vmlinuz-5.9"
+    assert named.advice.endswith(
+        "instead of the accepted /boot/vmlinuz-6.1 this has the bytes of "
+        "/boot/vmlinuz-5.9."
     )
     loaded = ["/boot/tboot.gz", "/boot/xen.gz", "/boot/memtest"]
     assert set(menu.looked) == {"/boot/vmlinuz-6.1", "/boot/vmlinuz-5.9", *loaded}

@@ -136,26 +136,34 @@ def recognised(
 
 def test_the_accepted_file_with_another_command_line_is_told_as_that() -> None:
     found = recognised(2, of_module(RECOVERY, b"kernel"))
-    assert found == "the accepted file with the command line of the entry 'recovery'"
+    assert found == "the accepted bytes, but the command line of the entry 'recovery'"
 
 
 def test_another_file_with_the_accepted_command_line_is_told_as_that() -> None:
     older = a_file("/boot/xen-4.17.4.gz", b"old Xen", xen_version="4.17.4")
     words = words_of(expected(1), [])
     found = recognised(1, of_module(b"placeholder", b"old Xen"), [older], words)
-    assert found == (
-        "the bytes that /boot/xen-4.17.4.gz (4.17.4) has now, with the accepted "
-        "command line"
-    )
+    assert found == "the bytes of /boot/xen-4.17.4.gz (4.17.4)"
 
 
 def test_another_file_with_another_command_line_is_told_as_both() -> None:
-    other = a_file("/boot/vmlinuz-6.1", b"another kernel")
+    other = a_file("/boot/vmlinuz-5.9", b"another kernel")
     found = recognised(2, of_module(RECOVERY, b"another kernel"), [other])
     assert found == (
-        "the bytes that /boot/vmlinuz-6.1 has now, with the command line of the entry "
-        "'recovery'"
+        "the bytes of /boot/vmlinuz-5.9 and the command line of the entry 'recovery'"
     )
+
+
+def test_other_bytes_at_the_accepted_path_are_no_other_file() -> None:
+    path = expected(2).source.path
+    assert path is not None
+    changed = a_file(path, b"another kernel")
+    measured = of_module(KERNEL_WORDS, b"another kernel")
+    assert recognised(2, measured, [changed]) is None
+    copy = a_file("/boot/vmlinuz-5.9", b"another kernel")
+    assert recognised(2, measured, [changed, copy]) == "the bytes of /boot/vmlinuz-5.9"
+    found = recognised(2, of_module(RECOVERY, b"another kernel"), [changed])
+    assert found == "changed bytes and the command line of the entry 'recovery'"
 
 
 def test_of_files_with_the_same_bytes_the_first_is_named() -> None:
@@ -170,7 +178,7 @@ def test_the_accepted_bytes_under_another_name_are_the_accepted_file() -> None:
     asked = (launches_of(a_boot()), expected(2), of_module(RECOVERY, b"kernel"), WORDS)
     found = recognise_file(*asked, [copy])
     assert found == Recognised(
-        "the accepted file, with the command line of the entry 'recovery'"
+        "the accepted bytes, but the command line of the entry 'recovery'"
     )
 
 
@@ -198,8 +206,7 @@ def test_tboot_is_looked_at_with_every_command_line() -> None:
     ]
     measured = Digest(SHA256, mle_digest(b"tboot", b"other"))
     assert recognised(0, measured, files, words) == (
-        "the bytes that /boot/tboot.gz (1.10.5) has now, with the command line of the "
-        "entry 'Qubes with tboot'"
+        "the accepted bytes, but the command line of the entry 'Qubes with tboot'"
     )
 
 
@@ -239,10 +246,10 @@ def test_by_multiboot_no_file_tells_its_command_line(machine: SlaunchMachine) ->
         view=wanted.view,
     )
     kernel = Measurement(17, source.file_digests, Role.KERNEL, source)
-    other = a_file("/boot/vmlinuz-6.1", b"another")
+    other = a_file("/boot/vmlinuz-5.9", b"another")
     words = words_of(kernel, [boot.entry])
     found = recognise_file(launches, kernel, SHA256.hash(b"another"), words, [other])
-    assert found == Recognised("the bytes that /boot/vmlinuz-6.1 has now")
+    assert found == Recognised("the bytes of /boot/vmlinuz-5.9")
     assert recognise_words(launches, kernel, SHA256.hash(b"another"), words) is None
     facts = slaunch_facts_of(boot)
     assert recognise_entry(launches, [boot.entry], facts) is None
