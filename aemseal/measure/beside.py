@@ -3,6 +3,8 @@
 
 - Every SINIT module, launched or not: which one is launched follows from all of them,
   and another one of them may be launched next time (sinit_choice.py).
+- Of tboot also the LCP policy data: SINIT measures what its launch control policy
+  finds in it, and tboot may find its own policy there.
 - Of TrenchBoot also the files whose length decides where GRUB puts things: Xen and
   every file of slaunch_module, each loaded into memory of its own.
 
@@ -18,6 +20,7 @@ from aemseal.formats.acm import SINIT_ACM
 from aemseal.measure.boot_entry import BootEntry, Launcher
 from aemseal.measure.claims import Source, SourceKind
 from aemseal.measure.launch import Facts
+from aemseal.measure.tboot_files import POLICY_DATA, policy_data
 from aemseal.words.errors import BootFileError
 from aemseal.words.wanted import (
     NOTE_SINIT_DATE,
@@ -29,13 +32,16 @@ from aemseal.words.wanted import (
 
 
 def files_beside(entry: BootEntry, facts: Facts) -> tuple[Source, ...]:
-    """Return what is to be kept of an entry's files: whole ones, then SINIT modules.
+    """Return what is to be kept of an entry's files: SINIT modules come last.
 
     BootFileError for a file without facts, and for a SINIT module that GRUB hands to
     tboot in a kernel's or an initramfs's place with --nounzip: it is not read as one.
     """
     _refuse_hidden(entry, facts)
     whole = [_known(wanted, facts) for wanted in entry.whole_wanted]
+    if entry.launcher is Launcher.TBOOT:
+        found = policy_data(entry.modules, facts)
+        whole += [] if found is None else [found]
     sinit = (_known(wanted, facts) for wanted in entry.sinit_wanted)
     modules = [each for each in sinit if _is_sinit(each, entry, facts)]
     return (*map(_whole_source, whole), *map(sinit_source, modules))
@@ -68,6 +74,12 @@ def whole_files(sources: Iterable[Source]) -> tuple[Source, ...]:
     return tuple(each for each in sources if each.view is View.GRUB)
 
 
+def kept_policy_data(sources: Iterable[Source]) -> Source | None:
+    """Return the LCP policy data among what was kept of a boot by tboot."""
+    found = (e for e in sources if e.notes.get(NOTE_TBOOT_SKIPS) in POLICY_DATA)
+    return next(found, None)
+
+
 def _known(wanted: Wanted, facts: Facts) -> FileFacts:
     known = facts.get(wanted)
     if known is None:
@@ -82,6 +94,11 @@ def _whole_source(file: FileFacts) -> Source:
         file_digests=file.digests,
         view=file.wanted.view,
         size=file.size,
+        notes={
+            name: value
+            for name, value in file.notes.items()
+            if name == NOTE_TBOOT_SKIPS and value in POLICY_DATA
+        },
     )
 
 

@@ -30,6 +30,9 @@ from aemseal.words.wanted import (
 MODULE_ROLES = (Role.XEN, Role.KERNEL, Role.INITRAMFS)
 """Of the first modules, by their place; any later one is a MODULE."""
 
+POLICY_DATA = frozenset({LCP_POLICY_DATA, LCP_POLICY_DATA_V1})
+"""What NOTE_TBOOT_SKIPS says of LCP policy data."""
+
 _POLICY_DATA_MARKS = (
     (LCP_POLICY_DATA_V1, LCP_UUID),
     (LCP_POLICY_DATA, LCP_SIGNATURE),
@@ -93,15 +96,30 @@ def _left_by_tboot(modules: Sequence[BootModule], facts: Facts) -> list[BootModu
 
     The first module always is. Source: loader.c, remove_txt_modules.
     """
-    left = [
-        module
-        for number, module in enumerate(modules)
-        if number == 0 or not _looks_like(SINIT_ACM, facts.get(module.wanted))
-    ]
+    left = _without_sinit(modules, facts)
     found = _find_policy_data([facts.get(module.wanted) for module in left])
     if found is not None:
         del left[found]
     return left
+
+
+def policy_data(modules: Sequence[BootModule], facts: Facts) -> FileFacts | None:
+    """Return the file that tboot takes for its LCP policy data, None where none is.
+
+    SINIT is told where it lies, and tboot looks into it for its own policy; neither
+    it nor its bytes are a module any more.
+    """
+    left = [facts.get(module.wanted) for module in _without_sinit(modules, facts)]
+    found = _find_policy_data(left)
+    return None if found is None else left[found]
+
+
+def _without_sinit(modules: Sequence[BootModule], facts: Facts) -> list[BootModule]:
+    return [
+        module
+        for number, module in enumerate(modules)
+        if number == 0 or not _looks_like(SINIT_ACM, facts.get(module.wanted))
+    ]
 
 
 def _find_policy_data(modules: Sequence[FileFacts | None]) -> int | None:

@@ -11,7 +11,7 @@ Rules: tboot policy.c and txt.c (OsSinitData.Capabilities, force_pmrs).
 from __future__ import annotations
 
 from aemseal.formats.tboot_policy import TbootPolicy
-from aemseal.measure.beside import files_beside
+from aemseal.measure.beside import files_beside, kept_policy_data
 from aemseal.measure.boot_entry import BootEntry, Launcher, Role
 from aemseal.measure.calibrate import Calibration
 from aemseal.measure.claims import (
@@ -42,7 +42,7 @@ from aemseal.measure.tboot_next_policy import NextPolicy, next_policy, running_t
 from aemseal.measure.tboot_places import places
 from aemseal.measure.tboot_tables import MOST_MEASUREMENTS, parse_version
 from aemseal.measure.tboot_verdict import judge_modules
-from aemseal.words.digest import DYNAMIC_PCRS
+from aemseal.words.digest import DYNAMIC_PCRS, Digest
 from aemseal.words.errors import PredictionError
 
 _FORCE_PMRS = b"force_pmrs="
@@ -60,7 +60,8 @@ def next_launch(
     policy = launch.logged_policy.policy if isinstance(found, str) else found.policy
     _require_count(launch, policy, entry, len(modules))
     verdict = judge_modules(launch, policy, mle[0].source, modules)
-    sinit = _sinit(launch, calibration, files_beside(entry, facts), mle)
+    beside = files_beside(entry, facts)
+    sinit = _sinit(launch, calibration, beside, mle)
     measurements = [
         _of_file(each.pcr, mle, calibration)
         if each.role is Role.MLE
@@ -78,7 +79,11 @@ def next_launch(
         *verdict.refusals,
     ]
     known = {each.pcr for each in refusals}
-    more = (*sinit.refusals, *_refused_mle(launch, mle[0].source))
+    more = (
+        *_refused_policy_data(launch, calibration, beside),
+        *sinit.refusals,
+        *_refused_mle(launch, mle[0].source),
+    )
     refusals += [each for each in more if each.pcr not in known]
     cautions = (*verdict.cautions, *sinit.cautions)
     return NextLaunch(tuple(measurements), tuple(refusals), tuple(modules), cautions)
@@ -146,6 +151,34 @@ def _refused_policy(launch: TbootLaunch, reason: str) -> list[Refusal]:
     event = launch.policy[0].event.number
     pcrs = launch.default_pcrs | {each.pcr for each in launch.modules}
     return [Refusal(pcr, reason, event) for pcr in sorted(pcrs & set(DYNAMIC_PCRS))]
+
+
+def _refused_policy_data(
+    launch: TbootLaunch, calibration: Calibration, beside: tuple[Source, ...]
+) -> list[Refusal]:
+    """Refuse every PCR of the launch where the LCP policy data are not what they were.
+
+    SINIT measures what its policy takes from them, and tboot's own policy, which says
+    where the modules go, may be among them. Source: tboot policy.c (set_policy,
+    unwrap_lcp_policy); Intel TXT SDG 1.10 and appendix E.
+    """
+    before = kept_policy_data(calibration.beside or ())
+    after = kept_policy_data(beside)
+    known = {_bytes_of(launch, each) for each in (before, after)}
+    if len(known) == 1:
+        return []
+    [path, *_] = [each.path for each in (after, before) if each is not None]
+    change = "changed" if before and after else "is new" if after else "is gone"
+    reason = (
+        f"{path}, the launch control policy's data, {change}: what SINIT and tboot "
+        "make of that is not known before that boot"
+    )
+    pcrs = launch.default_pcrs & set(DYNAMIC_PCRS)
+    return [Refusal(pcr, reason) for pcr in sorted(pcrs)]
+
+
+def _bytes_of(launch: TbootLaunch, file: Source | None) -> Digest | None:
+    return None if file is None else file.file_digests.get(launch.algorithm)
 
 
 def _sinit(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from image_strategies import LCP_V1, LCP_V2
 from tpm_sim.acm import is_sinit_acm
 from tpm_sim.tboot_image import TbootImage
 from tpm_sim.unpacked import unpacked
@@ -163,3 +164,17 @@ def hides_sinit(case: Case, found: re.Match[str]) -> bool:
         each.nounzip and is_sinit_acm(case.after.files.get(each.path, b""))
         for each in case.after.modules[1:3]
     )
+
+
+def has_other_policy_data(case: Case, found: re.Match[str]) -> bool:
+    """Which modules look like LCP policy data, or hide those before them, differs."""
+    return _policy_data(case.before) != _policy_data(case.after)
+
+
+def _policy_data(setup: Setup) -> list[bytes]:
+    contents = [_handed_over(setup, each) or b"" for each in setup.modules[1:]]
+    return [
+        each
+        for each in contents
+        if each.startswith((LCP_V1, LCP_V2)) or len(each) < len(LCP_V2)
+    ]

@@ -20,6 +20,7 @@ from update_checks import (
     has_option,
     has_other_config,
     has_other_policy,
+    has_other_policy_data,
     has_other_sinit,
     has_other_words,
     hides_sinit,
@@ -184,6 +185,11 @@ REASONS = (
         r"tboot's option force_pmrs has \S+ rewrite its header before it is measured: "
         r"its hash cannot be known from the file",
         has_option,
+    ),
+    _reason(
+        "the launch control policy's data changed",
+        r"/\S+, the launch control policy's data, (?:changed|is new|is gone): what .*",
+        has_other_policy_data,
     ),
     _reason(
         "another tboot may extend another bank",
