@@ -279,6 +279,8 @@ def _source(measurement: Measurement) -> str:
     if source.kind is SourceKind.FILE:
         version = f" ({source.version})" if source.version else ""
         return f"{source.path}{version}"
+    if source.kind is SourceKind.CMDLINE:
+        return f"a command line in {source.path}"
     if source.kind is SourceKind.CONSTANT:
         if measurement.role is not Role.POLICY:
             return "what the launcher asks of SINIT"

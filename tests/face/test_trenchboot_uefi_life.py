@@ -96,6 +96,10 @@ def test_a_blind_boot_with_another_command_line_is_not_as_predicted(
 def test_an_update_of_the_same_length_is_sighted(laptop: Laptop) -> None:
     assert laptop.shows_the_secret()
     laptop.write(KERNEL, laptop.path(KERNEL).read_bytes().replace(b"dom0", b"DOM0"))
+    shown = laptop.aemseal("predict").out.splitlines()
+    words = [each for each in shown if each.split()[1:2] == ["cmdline"]]
+    assert len(words) == 3
+    assert all(each.endswith(f"a command line in {CONFIG}") for each in words)
     assert laptop.aemseal("reseal", "--accept", "kernel").code == 0
     assert laptop.shows_the_secret()
     assert laptop.aemseal("confirm").code == 0
