@@ -43,6 +43,11 @@ MISSING = (
     "Do not type the passphrase unless you took it out yourself: {} belongs to the "
     "accepted boot and was not measured."
 )
+MISSING_HEADER = (
+    "Do not type the passphrase unless you took the disk or aemseal's hook out "
+    "yourself: the LUKS header of {} was not measured, which happens when this boot's "
+    "initramfs has no hook."
+)
 FIRMWARE = (
     "Do not type the passphrase unless you have just changed the firmware, its "
     "settings or the SINIT file: what was measured before the boot files is not what "

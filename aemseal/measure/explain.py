@@ -281,7 +281,8 @@ def _advice(difference: Difference | None, known_as: str | None) -> str:
         return (advice.ADDED_HEADER if pcr == LUKS_PCR else advice.ADDED).format(pcr)
     what = expected.source.path or f"the {expected.role} measurement"
     if difference.seen is None:
-        return advice.MISSING.format(what)
+        is_header = expected.role is Role.LUKS
+        return (advice.MISSING_HEADER if is_header else advice.MISSING).format(what)
     if expected.role in (Role.SINIT, Role.PLATFORM):
         return advice.FIRMWARE
     if expected.role is Role.LUKS:

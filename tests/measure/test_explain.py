@@ -214,6 +214,13 @@ def test_an_added_luks_header_is_told() -> None:
     assert "added a disk" in found.advice
 
 
+def test_a_luks_header_that_was_not_measured_may_be_for_want_of_the_hook() -> None:
+    found = explained(replace(a_boot(), headers=()), three())
+    assert (found.pcr, found.role, found.measured) == (13, Role.LUKS, None)
+    assert "has no hook" in found.advice
+    assert f"/dev/disk/by-uuid/{UUID}" in found.advice
+
+
 def test_without_a_record_of_the_hook_pcr_13_is_not_compared() -> None:
     boot = replace(a_boot(), headers=((UUID, b"another disk"),))
     assert explained(boot, three(), luks=False).verdict is Verdict.ACCEPTED
