@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from aemseal.formats.event_log import parse_event_log
 from aemseal.formats.hook_files import HookRecord
+from aemseal.measure.hash_start import LAUNCH_PCR
 from aemseal.measure.luks import LUKS_PCR, require_luks
-from aemseal.measure.replay import LAUNCH_PCR, require_launch, verify
+from aemseal.measure.replay import require_launch, verify
 from aemseal.words.digest import HashAlgorithm, PcrBank, PcrSelection
 from aemseal.words.errors import (
     EvidenceError,

@@ -7,7 +7,7 @@ replayed onto the live PCRs and found equal, bank and PCR by PCR.
 How a log is replayed: PCR 0 starts from StartupLocality, every other one from zeros
 (17 to 22 too: a log with them is one of a dynamic launch, which resets them). Each
 extended event's digest is extended as it is, but for HASH_START (0x402): SINIT ACMs
-log either what was extended or the PCR's value after it, see `_Form`.
+log either what was extended or the PCR's value after it, see `Form`.
 Source: TPM 2.0 Library part 1, 17.2; Intel TXT Software Development Guide 1.9 and
 appendix G; opencit issue 63 and the ThinkPad T460p's log for the second form.
 """
@@ -16,8 +16,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import InitVar, dataclass
-from enum import Enum
 
+from aemseal.measure.hash_start import (
+    LAUNCH_PCR,
+    Form,
+    forms_by_data,
+    is_computable,
+    is_hash_start,
+    listed_twice,
+)
 from aemseal.measure.quirks import (
     BANK_CAPPED,
     LISTED_TWICE,
@@ -41,27 +48,13 @@ from aemseal.words.errors import (
 )
 from aemseal.words.events import (
     TBOOT_MEASUREMENT,
-    TXT_HASH_START,
     TXT_RANDOM_VALUE,
     Event,
     EventLog,
 )
 
-LAUNCH_PCR = 17
-"""The PCR that every dynamic launch extends first."""
-
 Extend = tuple[Event, Digests]
 """An event and the digests that were extended for it, a bank each."""
-
-
-class _Form(Enum):
-    """What a HASH_START record's digest is (the data is H(ACM) || EDX)."""
-
-    EXTENDED = "ext"
-    """H(data), as for every other event: PCR 17 = H(0 || digest)."""
-
-    VALUE = "set"
-    """H(0 || H(data)): PCR 17 is the digest itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +114,14 @@ def replay(log: EventLog, live: PcrBank | None = None) -> Replay:
     `live` decides the form of a HASH_START record that its data does not decide.
     """
     extended = [event for event in log.events if event.is_extended]
-    twice = _listed_twice(extended)
+    twice = listed_twice(extended)
     events = [event for event in extended if event.number not in twice]
     steps = _steps(events, live, log.rebuilt)
     return Replay(
         banks={
             algorithm: _replay_bank(steps, algorithm, log.startup_locality)
             for algorithm in log.algorithms
-            if _is_computable(algorithm)
+            if is_computable(algorithm)
         },
         missing={
             algorithm: _missing(events, algorithm) for algorithm in log.algorithms
@@ -269,44 +262,6 @@ def _require_equal(bank: PcrBank, live: PcrBank, selected: list[int]) -> None:
             )
 
 
-def _is_computable(algorithm: HashAlgorithm) -> bool:
-    try:
-        algorithm.new()
-    except BankError:
-        return False
-    return True
-
-
-def _is_hash_start(event: Event) -> bool:
-    return event.untrusted_type == TXT_HASH_START and event.pcr == LAUNCH_PCR
-
-
-def _listed_twice(events: list[Event]) -> frozenset[int]:
-    """Return the numbers of HASH_START records that repeat the one before them.
-
-    A launch starts once, and a second start would reset PCR 17. Seen on the NUC5i5MYHE.
-    """
-    repeats = set()
-    before: Event | None = None
-    for event in events:
-        if event.pcr not in DYNAMIC_PCRS:
-            continue
-        if before is not None and _is_hash_start(event) and _repeats(event, before):
-            repeats.add(event.number)
-        before = event
-    return frozenset(repeats)
-
-
-def _repeats(event: Event, before: Event) -> bool:
-    """Whether an event is the one before it again, in the banks that list it twice."""
-    return (
-        event.untrusted_type == before.untrusted_type
-        and event.pcr == before.pcr
-        and event.digests.items() <= before.digests.items()
-        and event.untrusted_data == before.untrusted_data
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class _Step:
     """An event and what became of its digests: extended, or the PCR's value after."""
@@ -323,7 +278,7 @@ def _steps(events: list[Event], live: PcrBank | None, is_rebuilt: bool) -> list[
     form stays, and whoever compares finds the difference. In a log rebuilt from tables
     VALUE stands in EXTENDED's place: SINIT's table tells the PCR where it has no data.
     """
-    common, other = _Form.EXTENDED, _Form.VALUE
+    common, other = Form.EXTENDED, Form.VALUE
     if is_rebuilt:
         common, other = other, common
     steps = [_step(event, common) for event in events]
@@ -338,36 +293,22 @@ def _meets(steps: list[_Step], live: PcrBank) -> bool:
     return bank.values.get(LAUNCH_PCR) == live.values.get(LAUNCH_PCR)
 
 
-def _step(event: Event, undecided: _Form) -> _Step:
-    if not _is_hash_start(event):
+def _step(event: Event, undecided: Form) -> _Step:
+    if not is_hash_start(event):
         return _Step(event, event.digests, {})
-    decided = _forms_by_data(event)
+    decided = forms_by_data(event)
     # One ACM logs all banks alike: what one bank's data shows goes for the others.
     default = next(iter(decided.values()), undecided)
     extended: dict[HashAlgorithm, Digest] = {}
     values: dict[HashAlgorithm, Digest] = {}
     for algorithm, digest in event.digests.items():
-        if decided.get(algorithm, default) is _Form.EXTENDED:
+        if decided.get(algorithm, default) is Form.EXTENDED:
             extended[algorithm] = digest
         elif algorithm in decided:
             extended[algorithm] = algorithm.hash(event.untrusted_data)
         else:
             values[algorithm] = digest
     return _Step(event, extended, values)
-
-
-def _forms_by_data(event: Event) -> dict[HashAlgorithm, _Form]:
-    """Return the form in each bank where the digest can be recomputed from the data."""
-    forms = {}
-    for algorithm, digest in event.digests.items():
-        if not event.untrusted_data or not _is_computable(algorithm):
-            continue
-        extended = algorithm.hash(event.untrusted_data)
-        if digest == extended:
-            forms[algorithm] = _Form.EXTENDED
-        elif digest == algorithm.zero().extended(extended):
-            forms[algorithm] = _Form.VALUE
-    return forms
 
 
 def _replay_bank(

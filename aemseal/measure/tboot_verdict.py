@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from aemseal.formats.tboot_policy import TbootPolicy
 from aemseal.measure.claims import Refusal, Source
+from aemseal.measure.hash_start import LAUNCH_PCR
 from aemseal.measure.launch import FileDigest
-from aemseal.measure.replay import LAUNCH_PCR
 from aemseal.measure.tboot import TbootLaunch
 from aemseal.measure.tboot_places import (
     halts_unlisted,
