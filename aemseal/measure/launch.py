@@ -20,8 +20,9 @@ from aemseal.measure.claims import (
     Source,
     SourceKind,
 )
-from aemseal.words.digest import Digest, HashAlgorithm
-from aemseal.words.errors import BootFileError
+from aemseal.measure.replay import VerifiedLog
+from aemseal.words.digest import DYNAMIC_PCRS, Digest, HashAlgorithm
+from aemseal.words.errors import BootFileError, PredictionError
 from aemseal.words.events import Event
 from aemseal.words.wanted import (
     NOTE_MLE_CAPABILITIES,
@@ -207,3 +208,14 @@ def require_digests(
             raise BootFileError(f"{each.source.path} has no {algorithm} digest")
         pairs.append((each, each.digest))
     return tuple(pairs)
+
+
+def require_all_verified(verified: VerifiedLog) -> None:
+    """Refuse a log of which only some PCRs were found in the TPM: PredictionError."""
+    for event in verified.log.events:
+        launched = event.is_extended and event.pcr in DYNAMIC_PCRS
+        if launched and event.pcr not in verified.bank.values:
+            raise PredictionError(
+                f"the log's PCR {event.pcr} (event {event.number}) is not what the TPM "
+                "holds, so the launch cannot be read from it"
+            )

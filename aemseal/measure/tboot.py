@@ -22,6 +22,7 @@ from aemseal.measure.launch import (
     MeasuredFile,
     carried,
     from_source,
+    require_all_verified,
 )
 from aemseal.measure.replay import VerifiedLog
 from aemseal.measure.tboot_files import (
@@ -176,7 +177,7 @@ def read_launch(
     record, a PCR or an order that the policy does not give, or a PCR of the launch
     that does not replay.
     """
-    _require_all_verified(verified)
+    require_all_verified(verified)
     logged = _extends_of_launch(verified)
     first = _first_of_tboot(logged)
     sinit, own = logged[:first], logged[first:]
@@ -232,17 +233,6 @@ def _extends_of_launch(verified: VerifiedLog) -> list[tuple[Event, Digest]]:
                 "after it and has no data: what was extended is not known"
             )
     return logged
-
-
-def _require_all_verified(verified: VerifiedLog) -> None:
-    """Refuse a log of which only some PCRs were found in the TPM."""
-    for event in verified.log.events:
-        launched = event.is_extended and event.pcr in DYNAMIC_PCRS
-        if launched and event.pcr not in verified.bank.values:
-            raise PredictionError(
-                f"the log's PCR {event.pcr} (event {event.number}) is not what the TPM "
-                "holds, so the launch cannot be read from it"
-            )
 
 
 def _first_of_tboot(logged: list[tuple[Event, Digest]]) -> int:

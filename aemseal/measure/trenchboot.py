@@ -24,6 +24,7 @@ from aemseal.measure.launch import (
     RunningSystem,
     carried,
     from_source,
+    require_all_verified,
 )
 from aemseal.measure.replay import VerifiedLog
 from aemseal.measure.trenchboot_files import (
@@ -158,7 +159,7 @@ def read_launches(
     PredictionError, naming the event, for a record that is no part of a launch of Xen,
     for parts that are missing or in another order, and for a PCR that does not replay.
     """
-    _require_all_verified(verified)
+    require_all_verified(verified)
     logged = [
         (event, digests[verified.algorithm])
         for event, digests in verified.extends
@@ -284,14 +285,3 @@ def _with_roles(
             role = Role.SINIT
         parts.append((part, LoggedExtend(event, digest, role)))
     return tuple(parts)
-
-
-def _require_all_verified(verified: VerifiedLog) -> None:
-    """Refuse a log of which only some PCRs were found in the TPM."""
-    for event in verified.log.events:
-        launched = event.is_extended and event.pcr in DYNAMIC_PCRS
-        if launched and event.pcr not in verified.bank.values:
-            raise PredictionError(
-                f"the log's PCR {event.pcr} (event {event.number}) is not what the TPM "
-                "holds, so the launch cannot be read from it"
-            )
