@@ -127,13 +127,7 @@ def _read_container(cursor: LineCursor) -> Dump | None:
     first, end = cursor.range("EventsOffset")
     if first == end:
         return None
-    events: list[Event] = []
-    while first < end:
-        event = _record(cursor, len(events), _SHA1)
-        first += 12 + _SHA1.size + len(event.untrusted_data)
-        events.append(event)
-    _require_met(cursor, first, end)
-    return Dump((_SHA1,), tuple(events), cursor.end)
+    return Dump((_SHA1,), _records(cursor, _SHA1, first, end), cursor.end)
 
 
 def _read_banks(cursor: LineCursor) -> Dump | None:
@@ -175,13 +169,20 @@ def _read_bank(cursor: LineCursor) -> BankLog:
         if len(head.untrusted_data) != _BANK_HEAD_DATA:
             raise cursor.fail(f"the head of the {algorithm} bank is of another size")
         first += 12 + _SHA1.size + _BANK_HEAD_DATA
+    return BankLog(algorithm, _records(cursor, algorithm, first, end))
+
+
+def _records(
+    cursor: LineCursor, algorithm: HashAlgorithm, first: int, end: int
+) -> tuple[Event, ...]:
+    """Read one bank's records: the bytes from `first` to `end` of the log."""
     events: list[Event] = []
     while first < end:
         event = _record(cursor, len(events), algorithm)
         first += 12 + algorithm.size + len(event.untrusted_data)
         events.append(event)
     _require_met(cursor, first, end)
-    return BankLog(algorithm, tuple(events))
+    return tuple(events)
 
 
 def _read_agile(cursor: LineCursor) -> Dump | None:
