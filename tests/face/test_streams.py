@@ -17,10 +17,9 @@ from laptop import Laptop
 from tpm_sim.cache import PROJECT
 
 from aemseal.face.terminal import Terminal, legible
-from aemseal.words.errors import AemsealError, VaultError
+from aemseal.words.errors import AemsealError
 
 FILE = shlex.quote(__file__)
-HINTED = VaultError("no", "yes")
 
 
 def in_a_shell(script: str, **environment: str) -> subprocess.CompletedProcess[str]:

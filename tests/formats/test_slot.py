@@ -182,7 +182,6 @@ def test_an_acceptance_cut_short_is_refused(
         Acceptance.parse(written[: data.draw(st.integers(0, len(written) - 1))])
 
 
-VAULT_LINES = VAULT.to_bytes().decode().splitlines(keepends=True)
 BAD_VAULTS = {
     "another version": ("aemseal-vault 1", "aemseal-vault 2"),
     "generation zero": ("generation 1", "generation 0"),

@@ -95,7 +95,6 @@ class BootDirectory:
     kernel: Path
     initramfs: Path
     luks_header: Path
-    luks_uuid: str = LUKS_UUID
     launch_modules: tuple[Path, ...] = ()
     xen_config: Path | None = None
 

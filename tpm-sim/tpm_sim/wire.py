@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from aemseal.words.digest import Digests, HashAlgorithm
 from tpm_sim.errors import SimulationError
 
-RC_INITIALIZE = 0x100
 RC_LOCALITY = 0x907
 RC_HANDLE_1 = 0x18B
 """The first handle names nothing."""
