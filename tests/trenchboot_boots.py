@@ -90,7 +90,7 @@ class Boot:
     skl: Skl | None = None
     sinit: tuple[tuple[str, Made], ...] = ()
     is_efi: bool = False
-    config: bytes = b"[aem]\n"
+    configs: tuple[tuple[str, bytes], ...] = (("/boot/efi/xen.cfg", b"[aem]\n"),)
     title: str = "AEM Qubes, with Xen hypervisor"
 
     def with_module(self, number: int, **changes: Any) -> Boot:
@@ -114,7 +114,7 @@ class Boot:
             efi = {
                 "loader": Loader.CHAINLOADER,
                 "named_cmdline": b"aem " + self.xen.cmdline,
-                "configs": (CONFIG,),
+                "configs": tuple(path for path, _ in self.configs),
             }
         return BootEntry(
             self.title,
@@ -140,7 +140,7 @@ class Boot:
         return repr((sizes, [len(e) for e in self.slaunch_files.values()])).encode()
 
 
-XEN, SKL, CONFIG = "/boot/xen", "/boot/skl.bin", "/boot/efi/xen.cfg"
+XEN, SKL = "/boot/xen", "/boot/skl.bin"
 SINIT = "/boot/SKL_SINIT.BIN"
 
 
@@ -195,7 +195,8 @@ class Machine:
     def image(self, boot: Boot) -> bytes:
         """Xen's bytes that are measured."""
         if self.is_efi:
-            about = (boot.xen, boot.layout, len(boot.config), boot.xen.tail)
+            last = len(boot.configs[-1][1])
+            about = (boot.xen, boot.layout, last, boot.xen.tail)
             return repr(about).encode() + b"".join(e.cmdline for e in boot.modules)
         return _MLE_PREFIX[self.mle] + boot.xen.image
 
@@ -310,7 +311,7 @@ def _facts(boot: Boot, asked: Wanted) -> FileFacts:
         size = {"skl_slrt_size": str(boot.skl.slrt_size)}
         return _told(asked, boot.skl.measured, size)
     files = {each.path: each.image for each in boot.modules}
-    files |= {XEN: boot.xen.image + boot.xen.tail, CONFIG: boot.config}
+    files |= {XEN: boot.xen.image + boot.xen.tail, **dict(boot.configs)}
     return _told(asked, {**files, **boot.slaunch_files}[path])
 
 

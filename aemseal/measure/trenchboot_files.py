@@ -38,6 +38,9 @@ from aemseal.words.wanted import (
 NOTE_XEN_CMDLINE = "xen_cmdline"
 """In the source of Xen's command line under UEFI: whether it begins with the name."""
 
+NOTE_XEN_CONFIGS = "xen_configs"
+"""In the source of a command line under UEFI: the lengths of all files read for it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -168,15 +171,17 @@ class _Maker:
         named = self.entry.named_cmdline if self.rules.names_image else None
         made = self._text(self.entry.kernel.cmdline if named is None else named)
         form = {NOTE_XEN_CMDLINE: self.rules.xen_cmdline_form}
-        return replace(made, source=replace(made.source, notes=form))
+        notes = {**made.source.notes, **form}
+        return replace(made, source=replace(made.source, notes=notes))
 
     def string(self, module: BootModule) -> MeasuredFile:
         """Return a module's name and options, as xen.efi's configuration has them."""
         return self._text(module.cmdline)
 
     def _text(self, cmdline: bytes) -> MeasuredFile:
-        config = Wanted(self.entry.configs[0], View.RAW)
-        known = self.facts.get(config)
+        configs = [Wanted(path, View.RAW) for path in self.entry.configs]
+        config, known = configs[0], self.facts.get(configs[0])
+        sizes = [str(self.facts[e].size) if e in self.facts else "?" for e in configs]
         source = Source(
             SourceKind.CMDLINE,
             path=config.path,
@@ -184,6 +189,7 @@ class _Maker:
             file_digests=known.digests if known else {},
             view=config.view,
             size=known.size if known else None,
+            notes={NOTE_XEN_CONFIGS: " ".join(sizes)},
         )
         return MeasuredFile(Role.CMDLINE, self.algorithm.hash(cmdline), source)
 

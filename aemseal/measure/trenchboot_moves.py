@@ -29,6 +29,7 @@ from aemseal.measure.boot_entry import BootEntry, Role
 from aemseal.measure.calibrate import Calibration
 from aemseal.measure.claims import Calibrated, Measurement, Source
 from aemseal.measure.launch import FileDigest, RunningSystem
+from aemseal.measure.trenchboot_files import NOTE_XEN_CONFIGS
 from aemseal.words.wanted import (
     NOTE_SKL_SLRT_SIZE,
     NOTE_XEN_BUILD_ID,
@@ -288,17 +289,22 @@ def _other_strings(
 def _other_configs(
     calibration: Calibration, files: Sequence[FileDigest]
 ) -> Iterator[str]:
-    """Name xen.efi's configuration when it is not as long as it was."""
+    """Name xen.efi's configuration when it is not as long as it was.
+
+    Whatever its name: Xen keeps the length of the last file it read.
+    """
     known_as = calibration.known_as
     kept = known_as.measurements if known_as else calibration.measured
+    running = {_config_sizes(each.source) for each in kept if each.role is Role.CMDLINE}
     for file, _ in files:
-        source = file.source
-        if file.role is Role.CMDLINE and any(
-            _same_config(each.source, source) for each in kept
-        ):
-            yield f"{source.path} has another length"
+        sizes = _config_sizes(file.source)
+        if file.role is Role.CMDLINE and running - {None, sizes}:
+            chained = ", or a file it chains to," if " " in (sizes or "") else ""
+            yield f"{file.source.path}{chained} has another length"
             return
 
 
-def _same_config(one: Source, other: Source) -> bool:
-    return one.path == other.path and one.size != other.size
+def _config_sizes(source: Source) -> str | None:
+    """Return the lengths of all files read for a command line; None if unknown."""
+    size = None if source.size is None else str(source.size)
+    return source.notes.get(NOTE_XEN_CONFIGS, size)

@@ -31,6 +31,9 @@ by_multiboot = pytest.mark.parametrize("machine", MULTIBOOT, ids=lambda each: ea
 by_uefi = pytest.mark.parametrize("machine", UEFI, ids=lambda each: each.name)
 
 
+CONFIG = "/boot/efi/xen.cfg"
+
+
 def in_multiboot(why: str) -> str:
     return f"PCR 18 holds the multiboot information, and {why}"
 
@@ -257,7 +260,7 @@ def test_command_lines_and_modules_are_predicted_under_uefi(machine: Machine) ->
             "the initramfs shrank by 5 bytes",
         ),
         (
-            lambda b: replace(b, config=b"# a word more\n[aem]\n"),
+            lambda b: replace(b, configs=((CONFIG, b"# a word more\n[aem]\n"),)),
             "/boot/efi/xen.cfg has another length",
         ),
         (
@@ -277,6 +280,33 @@ def test_each_input_of_xens_image_that_moves_is_named(
     assert callable(change)
     prediction = updated(machine, machine.boot, change(machine.boot))
     assert refused(prediction)[17] == in_xen(why)
+
+
+@by_uefi
+def test_a_configuration_of_another_name_and_length_moves_xens_image(
+    machine: Machine,
+) -> None:
+    """Another entry, with a copy of xen.efi whose configuration says the same."""
+    copy = "/boot/efi/xen-copy.cfg"
+    other = replace(
+        machine.boot, configs=((copy, b"# the same, said longer\n[aem]\n"),)
+    )
+    why = refused(updated(machine, machine.boot, other))
+    assert why[17] == in_xen(f"{copy} has another length")
+    same = replace(machine.boot, configs=((copy, b"[aem]\n"),))
+    right = machine.values(same)
+    assert values(updated(machine, machine.boot, same)) == right
+
+
+@by_uefi
+def test_every_file_of_a_chained_configuration_counts(machine: Machine) -> None:
+    first = (CONFIG, b"chain=next.cfg\n")
+    boot = replace(machine.boot, configs=(first, ("/boot/efi/next.cfg", b"[aem]\n")))
+    longer = replace(boot, configs=(first, ("/boot/efi/next.cfg", b"# more\n[aem]\n")))
+    why = refused(updated(machine, boot, longer))
+    chained = f"{CONFIG}, or a file it chains to, has another length"
+    assert why[17] == in_xen(chained)
+    assert values(updated(machine, boot, boot)) == machine.values(boot)
 
 
 @by_uefi
