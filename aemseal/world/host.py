@@ -46,6 +46,9 @@ GRUB_CONFIG_PLACES = (
     "/boot/efi/EFI/qubes/grub.cfg",  # Qubes OS on UEFI
 )
 
+_MENU_ENTRY = b"menuentry "
+_ESP = "/boot/efi/"
+
 EFI_FOLDER = "/sys/firmware/efi"
 """There only when UEFI started the kernel (Linux Documentation/ABI, also in dom0)."""
 
@@ -262,7 +265,8 @@ class LiveHost:
     def grub_config(self) -> tuple[str, bytes]:
         """Read the grub.cfg the configuration names, else GRUB_CONFIG_PLACES.
 
-        One that is named and missing is an error: another file would be a guess.
+        One that is named and missing is an error, and so are two different menus:
+        either file would be a guess.
         """
         return self._grub_config
 
@@ -270,14 +274,37 @@ class LiveHost:
     def _grub_config(self) -> tuple[str, bytes]:
         named = self.config.grub_config
         places = (named,) if named else GRUB_CONFIG_PLACES
+        found = []
         for place in places:
             data = self._files.read(place, GRUB_CONFIG_LIMIT, BootFileError)
             if data is not None:
-                return place, data
-        raise BootFileError(
-            f"there is no grub.cfg at {_listed(places)}",
-            "is /boot mounted? else name the file in /etc/aemseal.yaml (grub_config)",
-        )
+                found.append((place, data))
+        if not found:
+            raise BootFileError(
+                f"there is no grub.cfg at {_listed(places)}",
+                "is /boot mounted? else name the file in /etc/aemseal.yaml "
+                "(grub_config)",
+            )
+        self._require_one_menu(found)
+        return found[0]
+
+    def _require_one_menu(self, found: Sequence[tuple[str, bytes]]) -> None:
+        """Refuse two menus that differ, as a change of firmware or release leaves them.
+
+        A file that only leads to another has no entry. A BIOS reads none of the EFI
+        system partition's.
+        """
+        is_efi = self.is_efi()
+        menus = {
+            data: place
+            for place, data in reversed(found)
+            if _MENU_ENTRY in data and (is_efi or not place.startswith(_ESP))
+        }
+        if len(menus) > 1:
+            raise BootFileError(
+                f"there are different boot menus at {_listed(sorted(menus.values()))}",
+                "name the one that GRUB reads in /etc/aemseal.yaml (grub_config)",
+            )
 
     def grub_env(self) -> bytes | None:
         """Read the grubenv in the folder of grub.cfg."""

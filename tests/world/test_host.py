@@ -111,6 +111,9 @@ class TestPcrs:
             LiveHost(tmp_path).pcrs(SHA256)
 
 
+EFI_FILE = "/sys/firmware/efi/fw_platform_size"
+
+
 class TestGrub:
     @pytest.mark.parametrize("place", host_module.GRUB_CONFIG_PLACES)
     def test_grub_cfg_is_found_with_the_grubenv_beside_it(
@@ -129,6 +132,37 @@ class TestGrub:
         another = removed(replace(named), "/boot/x/grub.cfg")
         with pytest.raises(BootFileError, match=r"no grub\.cfg at /boot/x/grub\.cfg$"):
             another.grub_config()
+
+    @pytest.mark.parametrize("other", host_module.GRUB_CONFIG_PLACES[1:])
+    def test_two_different_menus_are_refused_until_one_is_named(
+        self, tmp_path: Path, other: str
+    ) -> None:
+        mine, old = b"menuentry 'Qubes' {}", b"menuentry 'old Qubes' {}"
+        host = machine(tmp_path, {GRUB: old, other: mine, EFI_FILE: b"64"})
+        with pytest.raises(BootFileError, match="different boot menus") as refusal:
+            host.grub_config()
+        assert GRUB in refusal.value.message
+        assert other in refusal.value.message
+        named = configured(host, Config(grub_config=other))
+        assert named.grub_config() == (other, mine)
+        plant(tmp_path, {other: old})
+        assert replace(host).grub_config() == (GRUB, old), "the same menu twice"
+
+    @pytest.mark.parametrize(
+        ("other", "efi"),
+        [
+            (b"configfile ($dev)/grub2/grub.cfg", {EFI_FILE: b"64"}),
+            (b"configfile ($dev)/grub2/grub.cfg", {}),
+            (b"menuentry 'of UEFI' {}", {}),
+        ],
+        ids=["leads to the menu", "the same on a BIOS", "a menu that no BIOS reads"],
+    )
+    def test_a_second_file_that_grub_shows_no_menu_of_is_passed_over(
+        self, tmp_path: Path, other: bytes, efi: dict[str, bytes]
+    ) -> None:
+        mine, place = b"menuentry 'Qubes' {}", "/boot/efi/EFI/qubes/grub.cfg"
+        host = machine(tmp_path, {GRUB: mine, place: other, **efi})
+        assert host.grub_config() == (GRUB, mine)
 
     def test_one_that_cannot_be_read_is_not_passed_over(self, tmp_path: Path) -> None:
         (tmp_path / GRUB.lstrip("/")).mkdir(parents=True)
