@@ -170,6 +170,13 @@ def test_a_module_put_between_is_told_from_a_changed_one() -> None:
     assert (found.expected, found.differences) == (None, 1)
 
 
+def test_what_differs_besides_is_told_without_what_only_moved() -> None:
+    xen, kernel, _ = a_boot().modules
+    other = File("/boot/initramfs.img", b"initramfz")
+    found = explained(replace(a_boot(), modules=(EVIL, xen, kernel, other)), three())
+    assert (found.role, found.others) == (Role.XEN, (Role.INITRAMFS,))
+
+
 def test_a_missing_module_is_named() -> None:
     found = explained(replace(a_boot(), modules=a_boot().modules[:2]), three())
     assert (found.path, found.measured) == ("/boot/initramfs.img", None)

@@ -58,6 +58,8 @@ def test_a_longer_file_is_named_and_not_what_holds_its_length(
     found = explained(machine, boot)
     assert (found.pcr, found.role) == (17, role)
     assert found.differences > 1
+    assert len(found.others) == found.differences - 1
+    assert role not in found.others
 
 
 @four
