@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from aemseal.flows.evidence import read_log
 from aemseal.formats.grub_config import GrubEntry, GrubMenu, evaluate
 from aemseal.measure.baseline import Baseline
-from aemseal.measure.boot_entry import BootEntry, Role, boot_entry_from, wanted
+from aemseal.measure.boot_entry import BootEntry, Role, wanted
+from aemseal.measure.entry_reader import boot_entry_from
 from aemseal.words.digest import HashAlgorithm
 from aemseal.words.errors import AemsealError, BootFileError, GrubError
 from aemseal.words.wanted import FileFacts, Wanted

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aemseal.formats.grub_config import NoWorld, evaluate
-from aemseal.measure.boot_entry import BootEntry, boot_entry_from, luks_wanted, wanted
+from aemseal.measure.boot_entry import BootEntry, luks_wanted, wanted
+from aemseal.measure.entry_reader import boot_entry_from
 from aemseal.words.errors import GrubError
 from aemseal.words.wanted import View, Wanted
 

@@ -15,9 +15,9 @@ from aemseal.measure.boot_entry import (
     Launcher,
     Loader,
     Role,
-    boot_entry_from,
     wanted,
 )
+from aemseal.measure.entry_reader import boot_entry_from
 from aemseal.words.errors import GrubError
 from aemseal.words.wanted import View, Wanted
 
