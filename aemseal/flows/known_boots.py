@@ -10,8 +10,19 @@ from aemseal.formats.tpm_policy import policy_pcr
 from aemseal.measure.baseline import Baseline
 from aemseal.measure.boot_entry import Role
 from aemseal.measure.calibrate import Calibration
-from aemseal.measure.claims import Calibrated, Measurement, Prediction
+from aemseal.measure.claims import (
+    Calibrated,
+    Measurement,
+    Prediction,
+    require_covered,
+)
 from aemseal.words.digest import PcrSelection
+from aemseal.words.errors import PredictionError, SelectionError
+
+_TOO_FEW = (
+    "take the file out of the boot entry; or take the vault down (aemseal remove) and "
+    "enrol with that PCR, too"
+)
 
 
 def boot_name(measured: Iterable[Measurement]) -> str:
@@ -48,10 +59,14 @@ def predicted_boot(
 ) -> SealedBoot:
     """Return a prediction as a boot that can be staged.
 
-    PredictionError unless every selected PCR is known, and every rule behind it but
-    those of the roles in `unchecked` was calibrated.
+    PredictionError unless every selected PCR is known, every rule behind it but those
+    of the roles in `unchecked` was calibrated, and every file goes to a selected PCR.
     """
     values = prediction.require(selection, unchecked)
+    try:
+        require_covered(prediction.measurements, selection)
+    except SelectionError as error:
+        raise PredictionError(error.message, _TOO_FEW) from None
     boot = Baseline.of_prediction(prediction)
     return sealed_boot(boot, policy_pcr(selection, values), since, known)
 
