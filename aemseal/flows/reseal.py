@@ -23,6 +23,7 @@ from aemseal.flows.moves import (
 from aemseal.flows.state import STATE_FILE, NextBootCheck, SealedBoot, VaultState
 from aemseal.flows.survey import Survey, survey
 from aemseal.measure.claims import Prediction
+from aemseal.measure.file_changes import Mark
 from aemseal.measure.foreseen import Foreseen
 from aemseal.measure.plan import Plan, plan, require_origins
 from aemseal.words.digest import PcrSelection
@@ -31,6 +32,10 @@ from aemseal.world.host import Host
 
 if TYPE_CHECKING:
     from aemseal.flows.vault import Vault
+
+
+_OF_THE_HOOK = frozenset({"etc/aemseal/hook.conf", "etc/aemseal/srk.tr"})
+"""Without these an initramfs's hook shows nothing (docs/slot-format.md)."""
 
 
 class BlindBootError(PredictionError):
@@ -103,8 +108,8 @@ def reseal(
 
     A medium that lacks what is in force is refreshed all the same. NotAcceptedError
     when the running boot is not an accepted one, PredictionError when the next one
-    cannot be known, VaultError when it is a retired one, OriginError when nobody
-    answers for a change.
+    cannot be known or has lost the hook, VaultError when it is a retired one,
+    OriginError when nobody answers for a change.
     """
     require_accepted(state, following.look.running_policy)
     if following.boot is None:
@@ -119,6 +124,7 @@ def reseal(
             return vault.publish(state, "refresh")
         return state
     require_origins(following.plan, accepted_names)
+    _require_hook(following.plan)
     return stage(
         vault,
         state,
@@ -127,6 +133,23 @@ def reseal(
         new_only=new_only,
         is_next=following.is_next,
     )
+
+
+def _require_hook(changes: Plan) -> None:
+    """Refuse an initramfs that was built without the hook.
+
+    It would measure as predicted, and show nothing. That is told only where the files
+    of both images were listed.
+    """
+    for change in changes.changes:
+        files = change.files.changes if change.files else ()
+        gone = {each.path for each in files if each.mark is Mark.GONE}
+        if gone & _OF_THE_HOOK:
+            raise BlindBootError(
+                f"the hook's files are no longer in {change.path}: the next boot would "
+                f"show no secret ({', '.join(sorted(gone & _OF_THE_HOOK))})",
+                "build the initramfs anew, with the hook in it",
+            )
 
 
 def foresee(vault: Vault, state: VaultState, following: NextBoot) -> VaultState:
