@@ -191,7 +191,7 @@ def verb_status(run: Run) -> int:
     trouble = run.unsettled
     if run.state is None:
         halfway = not run.is_recorded and run.files.read(FORESEEN_FILE) is not None
-        found = nothing_enrolled(trouble, is_halfway=halfway)
+        found = nothing_enrolled(trouble or run.too_old_tpm, is_halfway=halfway)
     else:
         found, state = status(
             run.host,

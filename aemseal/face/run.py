@@ -84,10 +84,19 @@ class Run:
         try:
             return self._open.enter_context(Tpm(tcti or DEFAULT_TCTI))
         except TpmError:
-            if tcti or not is_tpm12(Rooted(self.root)):
+            too_old = self.too_old_tpm
+            if too_old is None:
                 raise
-        raise TpmError(
-            "this needs a TPM 2.0, and the one of this machine is a TPM 1.2",
+        raise too_old
+
+    @property
+    def too_old_tpm(self) -> TpmError | None:
+        """What keeps anything from being sealed here: that the TPM is a TPM 1.2."""
+        tcti = self.arguments.tcti or self.environment.get("TPM2TOOLS_TCTI")
+        if tcti or self.is_recorded or not is_tpm12(Rooted(self.root)):
+            return None
+        return TpmError(
+            "sealing needs a TPM 2.0, and the one of this machine is a TPM 1.2",
             "log, predict and record work with it: --pcrs sha1:17,18,19",
         )
 

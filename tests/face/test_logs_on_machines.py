@@ -140,8 +140,15 @@ class TestTpm12:
         assert ran.code == 5
         assert (
             ran.error
-            == "this needs a TPM 2.0, and the one of this machine is a TPM 1.2"
+            == "sealing needs a TPM 2.0, and the one of this machine is a TPM 1.2"
         )
+
+    def test_status_does_not_send_anyone_to_enrol(self, root: Path) -> None:
+        ran = run("--root", str(root), "status")
+        assert ran.code == 5
+        assert "problem:   sealing needs a TPM 2.0" in ran.out
+        assert "next step: log, predict and record work with it" in ran.out
+        assert "enrol" not in ran.out
 
     def test_a_tpm_that_was_named_is_told_by_its_name(self, root: Path) -> None:
         named = "device:/dev/another-tpm"
