@@ -227,7 +227,7 @@ def sinit(random: Random, platform: Platform) -> bytes:
     """Return a SINIT module: mostly a newer one for this machine, signed as before."""
     module = Acm(
         random.choice((platform,) * 5 + (_ELSEWHERE,)),
-        date=random.choice((0x20180904, 0x20210615, 0x20220101, 0x20230301)),
+        date=random.choice(_DATES),
         build=random.randrange(1, 9),
         key=random.choice((1, 1, 2)),
         capabilities=random.choice((0x36E, 0x36E, 0x36E, 0x26C, 0x77E)),
@@ -238,6 +238,7 @@ def sinit(random: Random, platform: Platform) -> bytes:
     return module.content + padding
 
 
+_DATES = (0x20160901, 0x20180904, 0x20210615, 0x20220101, 0x20230301)
 _ELSEWHERE = Platform(device=0xB0FF, signature=0x306C3)
 
 
