@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from boot_directories import Directory, Entry, Menu, Module
 from boot_strategies import stories
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import HealthCheck, Phase, given, reject, seed, settings
 from image_strategies import (
     ACMS,
     LCP_V1,
@@ -39,7 +39,7 @@ from aemseal.flows.survey import Survey, survey_against
 from aemseal.measure.baseline import Baseline
 from aemseal.measure.claims import Calibrated, Prediction
 from aemseal.words.digest import Digest, HashAlgorithm, PcrBank, PcrSelection
-from aemseal.words.errors import GrubError, SelectionError
+from aemseal.words.errors import BootFileError, GrubError, SelectionError
 from aemseal.world.host import LiveHost
 
 pytestmark = [
@@ -192,6 +192,12 @@ def test_the_prediction_is_what_the_launcher_measures(laptop: Laptop) -> None:
     )
     @given(stories())
     def holds(story: tuple[Directory, Directory, Directory]) -> None:
+        try:
+            tell(story)
+        except BootFileError:  # refused by name: nothing is predicted that could hold
+            reject()
+
+    def tell(story: tuple[Directory, Directory, Directory]) -> None:
         first, *updates = story
         look = boot_and_explain(laptop, first)
         for directory in updates:
