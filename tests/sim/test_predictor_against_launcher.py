@@ -295,6 +295,19 @@ CASES: dict[str, Callable[[], Directory]] = {
 }
 
 
+OTHER_POLICY_DATA = frozenset(
+    {
+        "two files of policy data",
+        "old policy data in front of new",
+        "old policy data behind new",
+        "policy data behind a short module",
+        "policy data before a SINIT module",
+    }
+)
+"""Boots for which tboot takes a file for policy data: what SINIT makes of other data is
+not known beforehand, so they are refused, there and back."""
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_boot_before_and_after_an_update(laptop: Laptop, case: str) -> None:
     after = CASES[case]()
@@ -308,8 +321,15 @@ def test_a_boot_before_and_after_an_update(laptop: Laptop, case: str) -> None:
     look = boot_and_explain(laptop, first)
     for following in (after, back):
         look = update(laptop, look, following)
-        assert look.predict(None, hook=False).is_complete
-        look = boot_as_predicted(laptop, look)
+        prediction = look.predict(None, hook=False)
+        if case in OTHER_POLICY_DATA:
+            reasons = {each.reason for each in prediction.refusals}
+            assert all("launch control policy's data" in each for each in reasons)
+            assert not prediction.is_complete
+            look = boot_and_explain(laptop, following)
+        else:
+            assert prediction.is_complete
+            look = boot_as_predicted(laptop, look)
 
 
 def test_the_tboot_of_these_tests_is_the_packages(tmp_path: Path) -> None:
