@@ -54,7 +54,7 @@ PAGE = 4096
 
 def agile_heap(**changes: object) -> Heap:
     made = Heap(agile_pointer(ADDRESS, len(AGILE)), AGILE)
-    return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(made, **changes)  # type: ignore[arg-type]  # by name
 
 
 def container_heap() -> Heap:

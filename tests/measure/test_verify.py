@@ -83,7 +83,7 @@ class TestVerify:
             VerifiedLog(log, verified.bank, verified.extends, (), object())
         with pytest.raises(ValueError, match="proof"):
             # The type checker refuses it too: that is the point.
-            dataclasses.replace(verified, log=log_of())  # type: ignore[call-arg]
+            dataclasses.replace(verified, log=log_of())  # type: ignore[call-arg]  # no proof
 
     @pytest.mark.parametrize("fill", ["ff", "00"])
     def test_a_blank_pcr_17_comes_before_everything_else(self, fill: str) -> None:

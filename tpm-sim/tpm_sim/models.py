@@ -7,6 +7,7 @@ it imports.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -22,16 +23,16 @@ SHA384 = HashAlgorithm.SHA384
 
 
 @dataclass(frozen=True, slots=True)
-class MachineModel:
+class MachineModel(ABC):
     """What any machine has: a name, and the banks of its TPM."""
 
     name: str
     banks: tuple[HashAlgorithm, ...]
 
     @property
+    @abstractmethod
     def log_path(self) -> str:
         """Where a measured boot leaves the launch's log, below the machine's root."""
-        raise NotImplementedError
 
 
 # Machines that tboot launches
