@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import json
 
-from aemseal.flows.state import NextBootCheck, SealedBoot, VaultState
-from aemseal.flows.vault import Journal
+from aemseal.flows.journal import Journal
+from aemseal.flows.state import KeptSecret, NextBootCheck, SealedBoot, VaultState
 from aemseal.formats.file_list import FileKind, FileList, ListedFile, dump_lists
 from aemseal.formats.slot import (
     Acceptance,
@@ -113,7 +113,7 @@ def _state() -> VaultState:
         counter=0x01A10AE0,
         count=7,
         media=(Medium("internal", "/boot/aemseal"),),
-        secrets=("text",),
+        secrets=(KeptSecret("text", "text"),),
         baseline=_baseline(),
         accepted=(boot,),
         retired=(boot,),
@@ -129,7 +129,7 @@ def states() -> list[bytes]:
 
 def journals() -> list[bytes]:
     """The journal of a move that was cut short."""
-    return [Journal("reseal", 6, 7, _state(), enrolling=False).to_bytes()]
+    return [Journal("reseal", 6, 7, _state()).to_bytes()]
 
 
 def baselines() -> list[bytes]:

@@ -12,8 +12,8 @@ from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 
+from aemseal.flows.journal import parse_journal
 from aemseal.flows.state import VaultState
-from aemseal.flows.vault import Journal
 from aemseal.formats.file_list import dump_lists, load_list, load_lists
 from aemseal.formats.hook_files import HookRecord, hook_conf
 from aemseal.formats.slot import Acceptance, VaultFile
@@ -83,8 +83,8 @@ def _state(data: bytes) -> None:
 
 
 def _journal(data: bytes) -> None:
-    journal = Journal.parse(data)
-    assert Journal.parse(journal.to_bytes()) == journal
+    journal = parse_journal(data)
+    assert parse_journal(journal.to_bytes()) == journal
 
 
 def _baseline(data: bytes) -> None:

@@ -49,7 +49,8 @@ class Laptop:
         made = machine.install()
         made.kernel.write_bytes(KERNEL)
         settled: dict[str, object] = {"initramfs_command": build_command(machine.root)}
-        settled |= _settled_pcrs(machine.model)
+        stick = {"label": "stick", "path": "/boot/aemseal", "carried": True}
+        settled |= {"media": [stick], **_settled_pcrs(machine.model)}
         config = machine.root / "etc/aemseal.yaml"
         config.parent.mkdir(parents=True, exist_ok=True)
         config.write_text(json.dumps(settled), encoding="utf-8")

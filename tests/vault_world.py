@@ -22,7 +22,9 @@ from unsealer import (
     read_count,
 )
 
-from aemseal.flows.provision import Secret, own_the_tpm, seal, write_hook_files
+from aemseal.flows.provision import own_the_tpm, seal, write_hook_files
+from aemseal.flows.sealing import ToSeal
+from aemseal.flows.secret import Pin, Secret
 from aemseal.flows.state import SealedBoot, VaultState
 from aemseal.flows.vault import Vault
 from aemseal.formats.slot import VAULT_FILE, Acceptance, VaultFile, acceptance_file
@@ -294,6 +296,7 @@ def enrol(
     media: tuple[Medium, ...] = (INTERNAL,),
     staged: tuple[Boot, ...] = (),
     foreign_owner: bytes | None = None,
+    pin: Pin | None = None,
 ) -> VaultState:
     """Enrol from nothing, as the command does."""
     key = own_the_tpm(vault, foreign_owner)
@@ -310,4 +313,4 @@ def enrol(
         accepted=tuple(boot.sealed for boot in accepted),
         staged=tuple(boot.sealed for boot in staged),
     )
-    return seal(vault, state, Secret("text", "text", secret))
+    return seal(vault, state, (ToSeal(Secret("text", "text", secret), pin),))

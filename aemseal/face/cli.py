@@ -90,6 +90,7 @@ def parser() -> _Parser:
     enrolling.add_argument(
         "kind", choices=["text"], help="a text, from stdin or a prompt without echo"
     )
+    _add_pin(enrolling)
     _add_reseal(add("reseal", moves.verb_reseal, "accept the next boot beside this"))
     add("cancel", moves.verb_cancel, "take a staged boot back")
     add(
@@ -129,6 +130,12 @@ def _add_common(command: _Parser, pcr: str) -> None:
         action="append",
         dest=pcr,
         help="one PCR of sha256 (more)",
+    )
+
+
+def _add_pin(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--pin-file", metavar="FILE", help="where the PIN is read, else it is asked for"
     )
 
 

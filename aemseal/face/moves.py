@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from aemseal.face import render
 from aemseal.face.looks import predict_next
+from aemseal.face.pin import read_pin
 from aemseal.face.run import Run
 from aemseal.flows.initramfs import ImageLists
 from aemseal.flows.moves import (
@@ -20,6 +21,7 @@ from aemseal.flows.moves import (
     require_accepted,
 )
 from aemseal.flows.reseal import NextBoot, confirm_running, foresee, reseal
+from aemseal.flows.secret import TEXT, Secret
 from aemseal.flows.state import VaultState
 from aemseal.flows.status import (
     explain_running,
@@ -43,11 +45,13 @@ def verb_enrol(run: Run) -> int:
     """Seal a text to the running boot, or to the next one with the hook in it."""
     # here, not above: they load the TPM's library, which most verbs do without
     from aemseal.flows.enrol import Enrolment, enrol, read_foreign_owner
-    from aemseal.flows.provision import Secret, require_not_enrolled
+    from aemseal.flows.provision import require_not_enrolled
+    from aemseal.flows.sealing import ToSeal
     from aemseal.world.programs import run_program
 
     with run.vault() as vault:
         require_not_enrolled(vault)
+        pin = read_pin(run, TEXT)
         text = run.terminal.read_secret("secret text (not shown): ")
         lists = ImageLists(run.host)
         state = enrol(
@@ -56,7 +60,7 @@ def verb_enrol(run: Run) -> int:
                 host_now=run.live_host,
                 vault=vault,
                 config=run.config,
-                secret=Secret("text", "text", text),
+                secret=ToSeal(Secret(TEXT, TEXT, text), pin),
                 asked=run.asked,
                 entry=run.arguments.entry,
                 rebuild=run_program,

@@ -170,11 +170,11 @@ class Run:
         """A move that was cut short and is not settled yet, as a problem."""
         if self.is_recorded:
             return None
-        from aemseal.flows.vault import JOURNAL_FILE, Journal
+        from aemseal.flows.journal import JOURNAL_FILE, parse_journal
 
         data = self.files.read(JOURNAL_FILE)
         try:
-            return None if data is None else cut_short(Journal.parse(data).move)
+            return None if data is None else cut_short(parse_journal(data).move)
         except VaultError as error:
             return CutShortError(error.message, error.hint)
 

@@ -165,6 +165,21 @@ class Terminal:
             )
         return secret
 
+    @property
+    def is_asking(self) -> bool:
+        """Whether a person can be asked: stdin is a terminal."""
+        return self.stdin.isatty()
+
+    def ask_hidden(self, prompt: str) -> bytes:
+        """Ask for one line without echo; empty at the end of input.
+
+        AemsealError when there is nothing to read from.
+        """
+        try:
+            return self._ask(prompt)
+        except OSError as error:
+            raise AemsealError(f"nothing can be read: {why(error)}") from None
+
     def _ask(self, prompt: str) -> bytes:
         try:
             return getpass.getpass(prompt, stream=self.stderr).encode()

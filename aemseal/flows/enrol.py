@@ -25,13 +25,14 @@ from aemseal.flows.known_boots import predicted_boot, sealed_boot, unexplained
 from aemseal.flows.moves import ACCEPTED, NOT_ACCEPTED, STAGED
 from aemseal.flows.provision import (
     HOOK_FOLDER,
-    Secret,
     free_place,
     own_the_tpm,
     require_not_enrolled,
     seal,
     write_hook_files,
 )
+from aemseal.flows.sealing import ToSeal
+from aemseal.flows.secret import needs_pin
 from aemseal.flows.state import NextBootCheck, SealedBoot, VaultState
 from aemseal.flows.survey import Survey, survey
 from aemseal.flows.vault import Vault
@@ -45,6 +46,7 @@ from aemseal.words.errors import (
     EvidenceError,
     OriginError,
     PredictionError,
+    UsageError,
     VaultError,
 )
 from aemseal.world.config import Config
@@ -74,7 +76,7 @@ class Enrolment:
     host_now: Callable[[], Host]
     vault: Vault
     config: Config
-    secret: Secret
+    secret: ToSeal
     asked: PcrSelection | None
     entry: str | None
     rebuild: Callable[[tuple[str, ...]], None]
@@ -95,6 +97,7 @@ def enrol(enrolment: Enrolment) -> VaultState:
     """
     vault = enrolment.vault
     require_not_enrolled(vault)
+    _require_pin(enrolment)
     look = _look(enrolment)
     free_place(vault, enrolment.config.media)
     if _ran_our_hook(look, vault):
@@ -125,6 +128,17 @@ def enrol(enrolment: Enrolment) -> VaultState:
     is_next = enrolment.entry is None
     checked = NextBootCheck(STAGED, boot.since) if is_next else None
     return _seal(enrolment, look, key, checked, staged=(boot,))
+
+
+def _require_pin(enrolment: Enrolment) -> None:
+    """Raise UsageError for a secret without the PIN that its media call for."""
+    kind, media = enrolment.secret.secret.kind, enrolment.config.media
+    if enrolment.secret.pin is None and needs_pin(kind, media):
+        raise UsageError(
+            f"a {kind} on a medium that stays with the machine needs a PIN",
+            "give one; or mark a medium that you take with you as carried: true in "
+            "/etc/aemseal.yaml",
+        )
 
 
 def _require_known(trial: Prediction, selection: PcrSelection) -> None:
@@ -268,13 +282,13 @@ def _seal(
         counter=0,
         count=0,
         media=enrolment.config.media,
-        secrets=(enrolment.secret.name,),
+        secrets=(),
         baseline=look.running,
         accepted=accepted,
         staged=staged,
         checked=checked,
     )
-    sealed = seal(enrolment.vault, state, enrolment.secret)
+    sealed = seal(enrolment.vault, state, (enrolment.secret,))
     forget_halfway(enrolment.vault)
     return sealed
 

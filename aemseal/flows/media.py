@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from aemseal.flows.publishing import kept_vault_file
 from aemseal.flows.state import VaultState
 from aemseal.formats.slot import VAULT_FILE, Acceptance, VaultFile, acceptance_file
 from aemseal.formats.tpm_policy import policy_ref
@@ -18,8 +19,8 @@ from aemseal.world.store import Files
 class MediumProblem:
     """Why the next boot will find no secret on a medium.
 
-    `can_refresh` says that publishing again puts it right; a vault file that is gone
-    or another one holds the sealed secret, which nobody can write anew.
+    `can_refresh` says that publishing again puts it right. It cannot where the vault
+    file is gone and our copy of it too: the sealed secret is nowhere else.
     """
 
     label: str
@@ -39,27 +40,34 @@ def _problems(
     files: Files, state: VaultState, medium: Medium
 ) -> Iterator[MediumProblem]:
     path = f"{medium.path}/{VAULT_FILE}"
+    kept = files.read(kept_vault_file(medium.label))
     try:
         data = files.read(path)
-        vault = None if data is None else VaultFile.parse(data, path)
     except AemsealError as error:
-        yield MediumProblem(medium.label, error.message, can_refresh=False)
+        yield MediumProblem(medium.label, error.message, can_refresh=kept is not None)
         return
-    if vault is None or not _is_ours(vault, state, medium):
-        what = "is missing" if vault is None else "is not the one made at enrol"
-        yield MediumProblem(medium.label, f"{path} {what}", can_refresh=False)
+    if data is None or (data != kept if kept else not _is_ours(data, state, medium)):
+        what = "is missing" if data is None else "is not the one made at enrol"
+        message = f"{path} {what}"
+        yield MediumProblem(medium.label, message, can_refresh=kept is not None)
     elif not _is_in_force(files, state, medium):
         path = f"{medium.path}/{acceptance_file(state.count)}"
         message = f"{path} is not what was published"
         yield MediumProblem(medium.label, message, can_refresh=True)
 
 
-def _is_ours(vault: VaultFile, state: VaultState, medium: Medium) -> bool:
+def _is_ours(data: bytes, state: VaultState, medium: Medium) -> bool:
+    """Whether a vault file, of which no copy was kept, may be the one made here."""
+    try:
+        vault = VaultFile.parse(data)
+    except AemsealError:
+        return False
     return (
         (vault.generation, vault.medium, vault.counter)
         == (state.generation, medium.label, state.counter)
         and vault.policy_ref == policy_ref(state.generation, medium.label)
-        and tuple(secret.name for secret in vault.secrets) == state.secrets
+        and [each.name for each in vault.secrets]
+        == [each.name for each in state.secrets]
     )
 
 

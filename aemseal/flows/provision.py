@@ -1,99 +1,38 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Provisioning: owning the TPM, making the vault's objects, sealing the secret.
+"""Provisioning: owning the TPM, the hook's files, and the first sealing.
 
 The order is what makes a power cut harmless: an authorisation value is on the
 encrypted root before the TPM has it, the journal is written before the first object
-of ours, and nothing is accepted before the first publish.
+of ours, and nothing is accepted before everything is sealed.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
+from aemseal.flows.sealing import ToSeal, seal_generation
 from aemseal.flows.state import STATE_FILE, VaultState
-from aemseal.flows.vault import (
-    JOURNAL_FILE,
-    LOCKOUT_FILE,
-    OWNER_FILE,
-    Journal,
-    Vault,
-    branches_of,
-    key_file,
-)
+from aemseal.flows.vault import LOCKOUT_FILE, OWNER_FILE, Vault
 from aemseal.formats.hook_files import hook_conf
-from aemseal.formats.slot import (
-    MAX_PARTS,
-    PART_SIZE,
-    SECRET_KINDS,
-    VAULT_FILE,
-    SealedSecret,
-    VaultFile,
-)
-from aemseal.formats.text_lines import is_name
-from aemseal.formats.tpm_policy import name_of, policy_authorize, policy_ref
 from aemseal.words.digest import PcrSelection
-from aemseal.words.errors import (
-    TpmError,
-    UsageError,
-    VaultError,
-)
+from aemseal.words.errors import TpmError, VaultError
 from aemseal.world.config import Medium
-from aemseal.world.signing import SigningKey, random_auth
+from aemseal.world.luks_headers import HeaderChange
+from aemseal.world.signing import random_auth
 from aemseal.world.storage_key import StorageKey
 from aemseal.world.store import STATE_FOLDER
 from aemseal.world.tpm import NV_RANGE, Hierarchy, TpmRefusedError, in_lockout
+from aemseal.world.tpm_lockout import LockoutSettings, lockout_state, set_lockout
 
 HOOK_FOLDER = f"{STATE_FOLDER}/hook"
 """What the initramfs takes over as /etc/aemseal: hook.conf and srk.tr."""
 
-TEXT_LIMIT = MAX_PARTS * PART_SIZE
-_TYPE = "type a text that you recognise: a line or two of letters"
-
-
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """What is to be sealed; its value is in no repr and no message.
-
-    UsageError for a value that cannot be sealed, or be shown at boot.
-    """
-
-    name: str
-    kind: str
-    value: bytes = field(repr=False)
-
-    def __post_init__(self) -> None:
-        if not is_name(self.name) or self.kind not in SECRET_KINDS:
-            raise VaultError(f"no secret {self.name!r} of kind {self.kind!r}")
-        if not self.value:
-            raise UsageError("the secret is empty", _TYPE)
-        if len(self.value) > TEXT_LIMIT:
-            raise UsageError(f"the secret is longer than {TEXT_LIMIT} bytes", _TYPE)
-        if self.kind == "text":
-            _require_showable(self.value)
-
-
-def _require_showable(value: bytes) -> None:
-    """Raise UsageError for a text that the hook does not show as it is.
-
-    It drops every control character but the line feed (boot-hooks/lib/screen.sh), and
-    an accepted boot that shows nothing looks like one that is not.
-    """
-    try:
-        text = value.decode("utf-8")
-    except UnicodeDecodeError:
-        # from None, since the cause holds the secret
-        raise UsageError("the secret is no text: it is not UTF-8", _TYPE) from None
-    if any(unicodedata.category(each) == "Cc" for each in text.replace("\n", "")):
-        raise UsageError(
-            "the secret holds a control character (a tab, NUL, escape or the like), "
-            "which is not shown at boot",
-            _TYPE,
-        )
-    if not any(each.isprintable() and not each.isspace() for each in text):
-        raise UsageError("the secret holds nothing that can be seen", _TYPE)
+LOCKOUT = LockoutSettings(max_tries=32, recovery=7200, lockout_recovery=86400)
+"""What locks the TPM: room for power cuts behind a right PIN and for mistyping, while
+who guesses at a genuine boot has 32 tries and twelve a day (so do TPMs set up for
+Windows, and secboot: https://github.com/canonical/secboot, tpm2/provisioning.go)."""
 
 
 def require_not_enrolled(vault: Vault) -> None:
@@ -148,7 +87,28 @@ def own_the_tpm(vault: Vault, foreign_owner: bytes | None) -> StorageKey:
             files.write(OWNER_FILE, owner)
         if not permanent.lockout_auth_set:
             _set_auth(vault, Hierarchy.LOCKOUT, LOCKOUT_FILE, session)
+    set_lockout_if_ours(vault)
     return key
+
+
+def set_lockout_if_ours(vault: Vault) -> bool:
+    """Set what locks the TPM, where its lockout authorisation is known; say whether.
+
+    Nothing is sent where it is set so already. A value on the disk is the TPM's own: it
+    was put there before the TPM had it, and only where the TPM had none.
+    """
+    if lockout_state(vault.tpm).settings == LOCKOUT:
+        return True
+    value = vault.files.read(LOCKOUT_FILE)
+    if value is None:
+        return False
+    try:
+        set_lockout(vault.tpm, LOCKOUT, value)
+    except TpmRefusedError as refused:
+        if not refused.is_wrong_authorisation:
+            raise
+        return False
+    return True
 
 
 def _provide(
@@ -182,56 +142,18 @@ def write_hook_files(vault: Vault, key: StorageKey, selection: PcrSelection) -> 
     vault.files.write(f"{HOOK_FOLDER}/hook.conf", hook_conf(selection), mode=0o644)
 
 
-def seal(vault: Vault, state: VaultState, secret: Secret) -> VaultState:
-    """Make the counter, the key and the sealed objects; accept the state's boots.
-
-    `state` names selection, storage key, media and the boots; its counter and count
-    are filled in here. TpmError when the owner's NV range is full, VaultError when a
-    medium is absent or the boots cannot be published; nothing is written then.
-    """
-    require_not_enrolled(vault)
-    branches_of(state)
-    counter = free_place(vault, state.media)
-    state = replace(state, counter=counter, count=0, secrets=(secret.name,))
-    journal = Journal("enrol", before=0, after=0, state=state, enrolling=True)
-    vault.files.write(JOURNAL_FILE, journal.to_bytes())
-    signing_key = SigningKey.generate()
-    vault.files.write(key_file(state.generation), signing_key.to_bytes())
-    with vault.owner_session(state) as session:
-        vault.tpm.define_counter(counter, session)
-        vault.tpm.increment(counter, session)
-        count = vault.tpm.count(counter, session)
-        for medium in state.media:
-            sealed = _seal_for(vault, state, medium, secret, signing_key, session)
-            vault.files.write(
-                f"{medium.path}/{VAULT_FILE}", sealed.to_bytes(), mode=0o644
-            )
-    return vault.publish(replace(state, count=count), "enrol", enrolling=True)
-
-
-def _seal_for(
+def seal(
     vault: Vault,
     state: VaultState,
-    medium: Medium,
-    secret: Secret,
-    key: SigningKey,
-    session: Any,
-) -> VaultFile:
-    reference = policy_ref(state.generation, medium.label)
-    policy = policy_authorize(name_of(key.public), reference)
-    parent = vault.storage.pinned(state.storage)
-    pieces = [
-        secret.value[at : at + PART_SIZE]
-        for at in range(0, len(secret.value), PART_SIZE)
-    ]
-    parts = tuple(
-        vault.storage.seal(piece, policy, parent, session) for piece in pieces
-    )
-    return VaultFile(
-        generation=state.generation,
-        medium=medium.label,
-        counter=state.counter,
-        key=key.public,
-        policy_ref=reference,
-        secrets=(SealedSecret(secret.name, secret.kind, pin=False, parts=parts),),
-    )
+    secrets: Sequence[ToSeal],
+    headers: tuple[HeaderChange, ...] = (),
+) -> VaultState:
+    """Seal the first secrets of this machine, and accept the state's boots.
+
+    The state's counter, count and secrets are filled in. TpmError when the owner's NV
+    range is full, VaultError when there is a vault, a medium is absent or the boots
+    cannot be published; nothing is written then.
+    """
+    require_not_enrolled(vault)
+    state = replace(state, counter=free_place(vault, state.media))
+    return seal_generation(vault, state, secrets, headers=headers)

@@ -36,12 +36,16 @@ DAMAGE = (
 
 @dataclass(frozen=True, slots=True)
 class SealedBoot:
-    """A boot the vault knows: its PolicyPCR digest (32 bytes) and its measurements."""
+    """A boot the vault knows: its PolicyPCR digest (32 bytes) and its measurements.
+
+    `fallback` says that it is accepted as a GRUB entry beside the usual one.
+    """
 
     name: str
     since: str
     policy: bytes
     boot: Baseline
+    fallback: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object."""
@@ -50,6 +54,7 @@ class SealedBoot:
             "since": self.since,
             "policy": self.policy.hex(),
             "boot": self.boot.to_json(),
+            "fallback": self.fallback,
         }
 
     @classmethod
@@ -63,7 +68,83 @@ class SealedBoot:
             since=str(fields["since"]),
             policy=policy,
             boot=Baseline.from_json(fields["boot"]),
+            fallback=bool(fields.get("fallback")),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class LuksSlot:
+    """A key slot of ours on a LUKS device: its UUID (36 characters) and the number."""
+
+    uuid: str
+    slot: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return {"uuid": self.uuid, "slot": self.slot}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any] | None) -> LuksSlot | None:
+        """Read the JSON object; None stays None."""
+        if fields is None:
+            return None
+        return cls(str(fields["uuid"]), int(fields["slot"]))
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSecret:
+    """What is known of a sealed secret, and not the secret.
+
+    `pin` says that its PIN is asked for; `disk` is what a keyfile opens.
+    """
+
+    name: str
+    kind: str
+    pin: bool = False
+    disk: LuksSlot | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "pin": self.pin,
+            "disk": self.disk and self.disk.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any] | str) -> KeptSecret:
+        """Read the JSON object; a name alone is a text of before there were others."""
+        if isinstance(fields, str):
+            return cls(fields, fields)
+        return cls(
+            str(fields["name"]),
+            str(fields["kind"]),
+            bool(fields["pin"]),
+            LuksSlot.from_dict(fields["disk"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Attendance:
+    """What the TPM counted up to the last confirmed boot.
+
+    `resets` is TPM2_ReadClock's resetCount: each time the machine was switched on.
+    """
+
+    resets: int
+    time: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return {"resets": self.resets, "time": self.time}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any] | None) -> Attendance | None:
+        """Read the JSON object; None stays None."""
+        if fields is None:
+            return None
+        return cls(int(fields["resets"]), str(fields["time"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +162,7 @@ class VaultState:
     `counter` is the NV index handle. `baseline` is the last boot that was verified by
     enrol or confirm. `stale` are the labels of the media that were absent at the last
     move. `foreseen` is what the last reseal knew of a blind boot, until the next move.
+    `attendance` is what the TPM had counted when a boot was last confirmed.
     """
 
     generation: int
@@ -89,7 +171,7 @@ class VaultState:
     counter: int
     count: int
     media: tuple[Medium, ...]
-    secrets: tuple[str, ...]
+    secrets: tuple[KeptSecret, ...]
     baseline: Baseline
     accepted: tuple[SealedBoot, ...] = ()
     staged: tuple[SealedBoot, ...] = ()
@@ -97,6 +179,7 @@ class VaultState:
     stale: tuple[str, ...] = ()
     checked: NextBootCheck | None = None
     foreseen: Foreseen | None = None
+    attendance: Attendance | None = None
 
     def __post_init__(self) -> None:
         self.selection.require_sealable()
@@ -117,8 +200,11 @@ class VaultState:
             },
             "counter": self.counter,
             "count": self.count,
-            "media": [{"label": each.label, "path": each.path} for each in self.media],
-            "secrets": list(self.secrets),
+            "media": [
+                {"label": each.label, "path": each.path, "carried": each.carried}
+                for each in self.media
+            ],
+            "secrets": [each.to_dict() for each in self.secrets],
             "baseline": self.baseline.to_json(),
             "accepted": [each.to_dict() for each in self.accepted],
             "staged": [each.to_dict() for each in self.staged],
@@ -127,6 +213,8 @@ class VaultState:
             "checked": self.checked
             and {"result": self.checked.result, "time": self.checked.time},
         }
+        if self.attendance is not None:
+            fields["attendance"] = self.attendance.to_dict()
         if self.foreseen is not None:
             fields["foreseen"] = self.foreseen.to_json()
         return fields
@@ -151,10 +239,10 @@ class VaultState:
             counter=int(fields["counter"]),
             count=int(fields["count"]),
             media=tuple(
-                Medium(label=str(each["label"]), path=str(each["path"]))
+                Medium(str(each["label"]), str(each["path"]), bool(each.get("carried")))
                 for each in fields["media"]
             ),
-            secrets=tuple(str(each) for each in fields["secrets"]),
+            secrets=tuple(KeptSecret.from_dict(each) for each in fields["secrets"]),
             baseline=Baseline.from_json(fields["baseline"]),
             accepted=_boots(fields["accepted"]),
             staged=_boots(fields["staged"]),
@@ -162,6 +250,7 @@ class VaultState:
             stale=tuple(str(each) for each in fields["stale"]),
             checked=checked and NextBootCheck(checked["result"], checked["time"]),
             foreseen=None if foreseen is None else Foreseen.from_json(foreseen),
+            attendance=Attendance.from_dict(fields.get("attendance")),
         )
 
     def to_bytes(self) -> bytes:

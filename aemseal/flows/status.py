@@ -190,7 +190,8 @@ class CutShortError(VaultError):
 def cut_short(move: str) -> CutShortError:
     """Return the problem of a move ("stage", "confirm", ...) that was cut short."""
     return CutShortError(
-        f"{move} was cut short before its end", f"finish it with: {_SETTLED_BY[move]}"
+        f"{move} was cut short before its end",
+        f"finish it with: {_SETTLED_BY.get(move, f'aemseal {move}')}",
     )
 
 

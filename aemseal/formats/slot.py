@@ -24,7 +24,7 @@ PART_SIZE = 128
 
 MAX_PARTS = 16
 MAX_SECRETS = 4
-SECRET_KINDS = ("text",)
+SECRET_KINDS = ("text", "totp", "keyfile")
 _NV_HANDLE = re.compile("01[0-9a-f]{6}")
 
 

@@ -28,18 +28,28 @@ AEM_OWNER_AUTH_FILE = "/var/lib/anti-evil-maid/tpm-owner-pw"
 """Where Anti Evil Maid's tpm-setup keeps what it set (lib-tpm2, tpmtakeownership)."""
 
 MAXIMAL_MEDIA = 8
+MAXIMAL_FALLBACKS = 3
+"""Eight boots are accepted at most (PolicyOR): one and three before an update, and
+again one and three beside them while it is staged."""
+
 SELECTION_LIMIT = 512
 
 _NULL = "tag:yaml.org,2002:null"
 _STRING = "tag:yaml.org,2002:str"
+_BOOLEAN = "tag:yaml.org,2002:bool"
 
 
 @dataclass(frozen=True, slots=True)
 class Medium:
-    """A place where sealed files lie: its label, and its folder below the root."""
+    """A place where sealed files lie: its label, and its folder below the root.
+
+    `carried` says that its owner takes it along, so that who finds the machine does
+    not find the medium: a stick, or a /boot on one.
+    """
 
     label: str
     path: str
+    carried: bool = False
 
     def __post_init__(self) -> None:
         if not is_name(self.label):
@@ -55,6 +65,8 @@ class Config:
     `event_log`, `grub_config` and `tboot_policy` are paths below the root. `pcrs` is
     the text of a selection that parses. `initramfs_command` is an argv, run without a
     shell. `owner_auth_file` is where another tool keeps the TPM owner's authorisation.
+    `rotate` has every confirm sign anew, so that a copied medium is dead after the next
+    one. `fallback_entries` are titles of GRUB entries to accept beside the next boot.
     """
 
     event_log: str | None = None
@@ -64,6 +76,8 @@ class Config:
     initramfs_command: tuple[str, ...] | None = None
     owner_auth_file: str | None = None
     tboot_policy: str | None = None
+    rotate: bool = False
+    fallback_entries: tuple[str, ...] = ()
 
 
 def load_config(root: Path) -> Config:
@@ -180,11 +194,25 @@ def _label(key: str, node: yaml.Node) -> str:
     return label
 
 
+def _yes_or_no(key: str, node: yaml.Node) -> bool:
+    is_bool = isinstance(node, yaml.ScalarNode) and node.tag == _BOOLEAN
+    if not is_bool or node.value not in ("true", "false"):
+        raise _fail(node, f"{key} is neither true nor false")
+    return bool(node.value == "true")
+
+
+def _titles(key: str, node: yaml.Node) -> tuple[str, ...]:
+    titles = tuple(_text(f"a title of {key}", item) for item in _items(key, node))
+    if len(titles) > MAXIMAL_FALLBACKS or len(set(titles)) != len(titles):
+        raise _fail(node, f"{key}: over {MAXIMAL_FALLBACKS} titles, or one twice")
+    return titles
+
+
 def _media(key: str, node: yaml.Node) -> tuple[Medium, ...]:
     media: list[Medium] = []
     for item in _items(key, node):
-        fields = _fields(item, {"label": _label, "path": _path}, f"an item of {key}")
-        if len(fields) != len(("label", "path")):
+        fields = _fields(item, _MEDIUM_KEYS, f"an item of {key}")
+        if not {"label", "path"} <= fields.keys():
             raise _fail(item, f"an item of {key} has a label and a path")
         medium = Medium(**fields)
         for other in media:
@@ -196,6 +224,12 @@ def _media(key: str, node: yaml.Node) -> tuple[Medium, ...]:
     return tuple(media)
 
 
+_MEDIUM_KEYS: dict[str, Callable[[str, yaml.Node], Any]] = {
+    "label": _label,
+    "path": _path,
+    "carried": _yes_or_no,
+}
+
 _KEYS: dict[str, Callable[[str, yaml.Node], Any]] = {
     "event_log": _path,
     "grub_config": _path,
@@ -204,6 +238,8 @@ _KEYS: dict[str, Callable[[str, yaml.Node], Any]] = {
     "initramfs_command": _command,
     "owner_auth_file": _path,
     "tboot_policy": _path,
+    "rotate": _yes_or_no,
+    "fallback_entries": _titles,
 }
 
 

@@ -181,7 +181,7 @@ class Tpm:
 
     def permanent(self) -> Permanent:
         """Read which authorisations are set, and whether the TPM is in lockout."""
-        _, bits = self._capability(TPM2_CAP.TPM_PROPERTIES, 0x200, 1)
+        _, bits = self.capability(TPM2_CAP.TPM_PROPERTIES, 0x200, 1)
         return Permanent(bool(bits & 1), bool(bits & 4), bool(bits & 1 << 9))
 
     def reset_count(self) -> int:
@@ -191,10 +191,10 @@ class Tpm:
 
     def handles(self, first: int, count: int) -> set[int]:
         """List the handles in use from `first` on (one kind of handle)."""
-        listed = self._capability(TPM2_CAP.HANDLES, first, count)
+        listed = self.capability(TPM2_CAP.HANDLES, first, count)
         return {handle for handle in listed if first <= handle < first + count}
 
-    def _capability(self, capability: object, prop: int, count: int) -> list[int]:
+    def capability(self, capability: object, prop: int, count: int) -> list[int]:
         """Read a capability whose data is a list of UINT32 (or pairs of them).
 
         Parsed from the marshalled bytes: the union's members of tpm2-pytss 3.0.0

@@ -95,12 +95,17 @@ class Storage:
         return bytes(public.publicArea.marshal())
 
     def seal(
-        self, data: bytes, policy: bytes, parent: object, session: object
+        self,
+        data: bytes,
+        policy: bytes,
+        parent: object,
+        session: object,
+        pin: bytes | None = None,
     ) -> SealedPart:
         """Seal up to PART_SIZE bytes; `session` is salted to the parent and encrypts.
 
-        fixedTPM, fixedParent, adminWithPolicy, no userWithAuth; noDA, since there is
-        no PIN to guess.
+        fixedTPM, fixedParent, adminWithPolicy, no userWithAuth; noDA only where there
+        is no PIN to guess. `policy` must end in PolicyAuthValue where there is one.
         """
         if not 1 <= len(data) <= PART_SIZE:
             raise ValueError(f"a part has 1 to {PART_SIZE} bytes")
@@ -109,9 +114,9 @@ class Storage:
             self.esapi.create,
             parent_handle=parent,
             in_sensitive=TPM2B_SENSITIVE_CREATE(
-                sensitive=TPMS_SENSITIVE_CREATE(data=data)
+                sensitive=TPMS_SENSITIVE_CREATE(userAuth=pin or b"", data=data)
             ),
-            in_public=_sealed_template(policy),
+            in_public=_sealed_template(policy, guarded=pin is not None),
             outside_info=b"",
             creation_pcr=TPML_PCR_SELECTION(),
             session1=session,
@@ -182,12 +187,16 @@ class Storage:
         return True
 
 
-def _sealed_template(policy: bytes) -> Any:
-    """Return the TPM2B_PUBLIC of a sealed data object (part 1 section 15.7)."""
+def _sealed_template(policy: bytes, *, guarded: bool) -> Any:
+    """Return the TPM2B_PUBLIC of a sealed data object (part 1 section 15.7).
+
+    `guarded`: wrong authValues count towards lockout.
+    """
+    attributes = _SEALED_ATTRIBUTES | (0 if guarded else _NO_DA)
     public = b"".join(
         (
             bytes.fromhex("0008 000b"),  # TPM_ALG_KEYEDHASH, nameAlg SHA-256
-            (_SEALED_ATTRIBUTES | _NO_DA).to_bytes(4, "big"),
+            attributes.to_bytes(4, "big"),
             len(policy).to_bytes(2, "big"),
             policy,
             bytes.fromhex("0010"),  # scheme: TPM_ALG_NULL

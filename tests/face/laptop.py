@@ -110,13 +110,17 @@ def _streams(stdin: Any, stdout: Any, stderr: Any) -> Iterator[None]:
             each.detach()
 
 
+CARRIED = "media: [{label: stick, path: /boot/aemseal, carried: true}]\n"
+"""A /boot on a stick that its owner takes along: no PIN has to be asked for."""
+
+
 class Laptop:
     """A machine, its /boot, and the commands given on it."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         command = json.dumps(build_command(machine.root))
-        self.write("/etc/aemseal.yaml", f"initramfs_command: {command}\n")
+        self.write("/etc/aemseal.yaml", f"initramfs_command: {command}\n{CARRIED}")
 
     @property
     def root(self) -> Path:

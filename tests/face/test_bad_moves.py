@@ -8,7 +8,7 @@ import os
 
 import pytest
 from contract import check
-from laptop import KERNEL, SECRET, Laptop, MakeLaptop, changed
+from laptop import CARRIED, KERNEL, SECRET, Laptop, MakeLaptop, changed
 from refusals import CONFIG, JOURNAL, refuses, status_says
 
 pytestmark = [pytest.mark.tpm, pytest.mark.usefixtures("no_traceback")]
@@ -82,14 +82,14 @@ def test_an_initramfs_that_cannot_be_built_keeps_nothing_enrolled(
 ) -> None:
     laptop = own(enrolled=False)
     working = laptop.path(CONFIG).read_bytes()
-    laptop.path(CONFIG).unlink()
+    laptop.write(CONFIG, CARRIED)
     message = "how to build the initramfs with it is not configured"
     refuses(laptop, "enrol text", 4, message, "initramfs_command", stdin=SECRET)
     for program, message in {
         "/no/such/dracut": "/no/such/dracut cannot be run: no such file or directory",
         "/bin/false": "/bin/false failed with exit code 1",
     }.items():
-        laptop.write(CONFIG, f"initramfs_command: [{program}]\n")
+        laptop.write(CONFIG, f"initramfs_command: [{program}]\n{CARRIED}")
         ran = laptop.enrol()
         assert (ran.code, ran.error) == (1, message)
         assert CONFIG in ran.hint
@@ -104,7 +104,7 @@ def test_a_medium_that_is_not_at_hand_is_named(own: MakeLaptop) -> None:
     laptop = own()
     laptop.path("/boot/aemseal").rename(laptop.root / "unplugged")
     with changed(laptop, KERNEL, b"another kernel"):
-        message = "no medium is at hand (internal)"
+        message = "no medium is at hand (stick)"
         refuses(laptop, "reseal --accept kernel", 4, message, "mount it and try again")
 
 
@@ -113,8 +113,7 @@ def test_a_medium_of_the_configuration_must_be_there_to_enrol(
 ) -> None:
     laptop = own()
     assert laptop.aemseal("remove").code == 0
-    media = "media:\n  - label: stick\n    path: /media/stick/aemseal\n"
-    laptop.write(CONFIG, media)
+    laptop.write(CONFIG, CARRIED.replace("/boot/aemseal", "/media/stick/aemseal"))
     before = laptop.kept()
     ran = laptop.enrol()
     assert ran.code == 4
@@ -139,7 +138,7 @@ def test_a_medium_that_cannot_be_written_leaves_the_old_boot_accepted(
         patch.setattr(os, "open", read_only)
         ran = laptop.aemseal("reseal", "--accept", "kernel")
     assert ran.code == 1
-    assert ran.error == "/boot/aemseal/acceptance.4: read-only file system"
+    assert ran.error == "/boot/aemseal/acceptance.3: read-only file system"
     laptop.write(KERNEL, kernel)
     assert laptop.shows_the_secret()
     assert status_says(laptop, 4, "stage was cut short before its end")

@@ -93,7 +93,7 @@ def test_an_emptied_medium_is_told_before_and_after_the_boot(own: MakeLaptop) ->
     laptop.path("/boot/aemseal").mkdir()
     status = laptop.aemseal("status", "--check")
     assert status.code == 4
-    assert f"medium internal: {VAULT} is missing" in status.out
+    assert f"medium stick: {VAULT} is missing" in status.out
     assert not laptop.shows_the_secret()
     explained = laptop.aemseal("explain", "--json").report
     assert explained["verdict"] == "accepted"
@@ -124,8 +124,11 @@ def test_a_vault_file_that_is_not_ours_is_told(own: MakeLaptop, kind: str) -> No
     laptop.write(VAULT, text[:99] if kind == "torn" else other)
     status = laptop.aemseal("status", "--json")
     assert status.code == 4
-    assert status.report["problem"].startswith(f"medium internal: {VAULT}")
-    assert "aemseal remove" in status.report["next_step"]
+    assert status.report["problem"].startswith(f"medium stick: {VAULT}")
+    assert "aemseal reseal" in status.report["next_step"]
+    assert laptop.aemseal("reseal").code == 0, "from the copy on the encrypted root"
+    assert laptop.path(VAULT).read_bytes() == text
+    assert laptop.shows_the_secret()
 
 
 def test_confirm_looks_at_the_next_boot_before_it_speaks_of_it(

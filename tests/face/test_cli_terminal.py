@@ -10,6 +10,7 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 import pytest
 from contract import check
@@ -72,9 +73,10 @@ def test_wrong_words_are_a_matter_of_usage(words: tuple[str, ...]) -> None:
 
 
 def in_a_terminal(
-    laptop: Laptop, words: list[str], typed: bytes, **environment: str
+    laptop: Laptop, words: list[str], typed: Sequence[bytes], **environment: str
 ) -> tuple[int, str]:
-    """Run a command on a pseudo-terminal; what is typed follows the prompt."""
+    """Run a command on a pseudo-terminal; each thing typed follows a prompt."""
+    waiting = list(typed)
     pid, master = pty.fork()
     if pid == 0:
         os.chdir(PROJECT)
@@ -95,9 +97,8 @@ def in_a_terminal(
         if not part:
             break
         shown += part
-        if typed and b"(not shown): " in shown:
-            os.write(master, typed)
-            typed = b""
+        if waiting and shown.endswith(b": "):
+            os.write(master, waiting.pop(0))
     os.close(master)
     _, status = os.waitpid(pid, 0)
     return os.waitstatus_to_exitcode(status), shown.decode()
@@ -105,22 +106,25 @@ def in_a_terminal(
 
 def test_a_secret_is_asked_for_without_echo(own: MakeLaptop) -> None:
     laptop = own(enrolled=False)
-    typed = SECRET.encode() + b"\n"
+    typed = [b"\n", SECRET.encode() + b"\n"]
     code, shown = in_a_terminal(laptop, ["enrol", "text"], typed, TERM="xterm")
     assert code == 0
+    assert "PIN (not shown), or nothing for none: " in shown
     assert "secret text (not shown): " in shown
     assert SECRET not in shown
     assert laptop.shows_the_secret()
 
 
 def test_an_end_of_file_at_the_prompt_is_an_empty_secret(lent_new: Laptop) -> None:
-    code, shown = in_a_terminal(lent_new, ["enrol", "text"], b"\x04", TERM="dumb")
+    code, shown = in_a_terminal(
+        lent_new, ["enrol", "text"], [b"\n", b"\x04"], TERM="dumb"
+    )
     assert code == 2
     assert "aemseal: error: the secret is empty" in shown
 
 
 def test_ctrl_c_at_the_prompt_interrupts(lent_new: Laptop) -> None:
-    code, shown = in_a_terminal(lent_new, ["enrol", "text"], b"\x03", TERM="xterm")
+    code, shown = in_a_terminal(lent_new, ["enrol", "text"], [b"\x03"], TERM="xterm")
     assert code == 130
     assert "aemseal: interrupted" in shown
     assert "Traceback" not in shown
@@ -139,7 +143,7 @@ COLOURS = {
 def test_colour_is_for_terminals_that_have_it(
     lent_new: Laptop, environment: dict[str, str], coloured: bool
 ) -> None:
-    code, shown = in_a_terminal(lent_new, ["confirm"], b"", **environment)
+    code, shown = in_a_terminal(lent_new, ["confirm"], [], **environment)
     assert code == 4
     assert ("\x1b[" in shown) is coloured
     assert "nothing is sealed on this machine" in shown

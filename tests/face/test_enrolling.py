@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 from attacker import AEM_SRK_PUBLIC, COUNTER_LIKE_OURS, Attacker
-from laptop import KERNEL, MODELS, SECRET, Laptop, MakeLaptop, changed
+from laptop import CARRIED, KERNEL, MODELS, SECRET, Laptop, MakeLaptop, changed
 from refusals import CONFIG, GRUB, refuses
 from tpm_sim.initramfs import build_command
 from tpm_sim.machines import TBOOT_DA, TBOOT_LEGACY, MachineModel
@@ -62,7 +62,7 @@ def build_and(laptop: Laptop, more: str) -> None:
     """Have the configured build do something else besides."""
     build = " ".join(build_command(laptop.root))
     command = json.dumps(["/bin/sh", "-c", f"{build} && {more}"])
-    laptop.write(CONFIG, f"initramfs_command: {command}\n")
+    laptop.write(CONFIG, f"initramfs_command: {command}\n{CARRIED}")
 
 
 # --- a boot that nobody answers for ---
@@ -284,8 +284,7 @@ def test_no_boot_is_accepted_whose_initramfs_pins_another_key(own: MakeLaptop) -
 
 def stick_is_absent(laptop: Laptop) -> None:
     config = laptop.path(CONFIG).read_text()
-    media = "media:\n  - label: stick\n    path: /media/stick/aemseal\n"
-    laptop.write(CONFIG, config + media)
+    laptop.write(CONFIG, config.replace("/boot/aemseal", "/media/stick/aemseal"))
 
 
 def no_index_is_free(laptop: Laptop) -> None:
@@ -296,7 +295,7 @@ def no_index_is_free(laptop: Laptop) -> None:
 
 
 def no_build_is_configured(laptop: Laptop) -> None:
-    laptop.path(CONFIG).unlink()
+    laptop.write(CONFIG, CARRIED)
 
 
 def the_kernel_is_new(laptop: Laptop) -> None:

@@ -70,8 +70,11 @@ def test_a_medium_that_was_away_is_named_until_it_is_refreshed(
     assert laptop.aemseal("remove").code == 0
     stick = laptop.path("/media/stick")
     stick.mkdir(parents=True)
-    media = (("internal", "/boot/aemseal"), ("stick", "/media/stick/aemseal"))
-    listed = [f"  - label: {label}\n    path: {path}\n" for label, path in media]
+    media = (("inside", "/boot/aemseal"), ("stick", "/media/stick/aemseal"))
+    listed = [
+        f"  - label: {label}\n    path: {path}\n    carried: true\n"
+        for label, path in media
+    ]
     laptop.write("/etc/aemseal.yaml", "media:\n" + "".join(listed))
     assert laptop.enrol().code == 0
     away = laptop.root / "away"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from contract import check
-from laptop import Laptop
+from laptop import CARRIED, Laptop
 from tpm_sim.cache import Cache
 from tpm_sim.initramfs import IMAGE, build_command
 from tpm_sim.machine import Machine
@@ -44,7 +44,9 @@ def laptop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Laptop]:
         found = Laptop(machine)
         build = " ".join(build_command(machine.root))
         command = ["/bin/sh", "-c", f"{build} && cp {copy} {made.initramfs}"]
-        found.write("/etc/aemseal.yaml", f"initramfs_command: {json.dumps(command)}\n")
+        found.write(
+            "/etc/aemseal.yaml", f"initramfs_command: {json.dumps(command)}\n{CARRIED}"
+        )
         found.reboot()
         ran = found.enrol()
         assert (ran.code, ran.error.startswith(f"nothing is sealed yet: {REASON}")) == (

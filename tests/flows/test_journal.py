@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from json_values import JSON
 from vault_world import OLD, World
 
-from aemseal.flows.vault import Journal
+from aemseal.flows.journal import Journal, parse_journal
 from aemseal.words.errors import VaultError
 
 pytestmark = pytest.mark.tpm
@@ -23,21 +22,19 @@ def journal(tmp_path_factory: pytest.TempPathFactory) -> Journal:
     with World(tmp_path_factory.mktemp("journal")) as world:
         world.boot(OLD)
         state = world.enrol(OLD)
-    return Journal("stage", 2, 3, state, enrolling=False)
+    return Journal("stage", 2, 3, state)
 
 
 def test_a_journal_comes_back_as_it_was_written(journal: Journal) -> None:
-    assert Journal.parse(journal.to_bytes()) == journal
-    enrolling = replace(journal, enrolling=True, after=0)
-    assert Journal.parse(enrolling.to_bytes()) == enrolling
+    assert parse_journal(journal.to_bytes()) == journal
 
 
-@pytest.mark.parametrize("field", ["move", "before", "after", "state", "enrolling"])
+@pytest.mark.parametrize("field", ["move", "before", "after", "state", "kind"])
 def test_a_journal_without_a_field_is_damaged(journal: Journal, field: str) -> None:
     fields = json.loads(journal.to_bytes())
     del fields[field]
     with pytest.raises(VaultError, match=r"journal.json is damaged"):
-        Journal.parse(json.dumps(fields).encode())
+        parse_journal(json.dumps(fields).encode())
 
 
 @given(st.data())
@@ -53,7 +50,7 @@ def test_a_journal_with_any_field_changed_is_read_or_damaged(
         place = place[name]
     place[name] = data.draw(JSON)
     try:
-        Journal.parse(json.dumps(fields).encode())
+        parse_journal(json.dumps(fields).encode())
     except VaultError as refused:
         assert "damaged" in refused.message  # noqa: PT017 - it may also be read
 
@@ -61,9 +58,9 @@ def test_a_journal_with_any_field_changed_is_read_or_damaged(
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_damaged_journal(data: bytes) -> None:
     with pytest.raises(VaultError, match=r"journal.json is damaged"):
-        Journal.parse(data)
+        parse_journal(data)
 
 
 def test_a_journal_nested_too_deeply_is_damaged() -> None:
     with pytest.raises(VaultError, match=r"journal.json is damaged"):
-        Journal.parse(b"[" * 100_000)
+        parse_journal(b"[" * 100_000)

@@ -18,13 +18,14 @@ from vault_world import EVIL, INTERNAL, NEW, OLD, SECRET, STICK, Wire, World, en
 
 from aemseal.flows.provision import (
     HOOK_FOLDER,
-    TEXT_LIMIT,
-    Secret,
     own_the_tpm,
     seal,
     write_hook_files,
 )
 from aemseal.flows.remove import remove
+from aemseal.flows.sealing import ToSeal
+from aemseal.flows.secret import TEXT_LIMIT, Secret
+from aemseal.flows.state import KeptSecret
 from aemseal.flows.vault import LOCKOUT_FILE, OWNER_FILE, Vault
 from aemseal.formats.hook_files import hook_conf
 from aemseal.formats.srk_templates import OWN_TEMPLATE
@@ -79,7 +80,7 @@ def test_the_secret_opens_on_the_boot_that_was_accepted(world: World) -> None:
     state = world.enrol(OLD)
     assert world.unseal() == SECRET
     assert world.opening() == world.opening_for_attacker() == {OLD.name}
-    assert state.secrets == ("text",)
+    assert state.secrets == (KeptSecret("text", "text"),)
     with world.vault() as vault:
         assert vault.require() == state
 
@@ -157,7 +158,7 @@ def test_a_second_enrolment_is_refused(world: World) -> None:
 
     def again(vault: Vault) -> object:
         state = vault.require()
-        return seal(vault, state, Secret("text", "text", b"another"))
+        return seal(vault, state, (ToSeal(Secret("text", "text", b"another")),))
 
     told = refused(world, VaultError, again)
     assert "is sealed on this machine already" in told.message

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aemseal.flows.provision import TEXT_LIMIT, Secret
+from aemseal.flows.secret import TEXT_LIMIT, Secret
 from aemseal.words.errors import UsageError
 
 controls = st.characters(categories=["Cc"], exclude_characters="\n")

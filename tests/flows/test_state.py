@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from json_values import JSON
 
-from aemseal.flows.state import NextBootCheck, SealedBoot, VaultState
+from aemseal.flows.state import KeptSecret, NextBootCheck, SealedBoot, VaultState
 from aemseal.measure.baseline import Baseline
 from aemseal.measure.boot_entry import Role
 from aemseal.measure.claims import (
@@ -49,7 +49,7 @@ STATE = VaultState(
     counter=0x01A10AE0,
     count=7,
     media=(Medium("internal", "/boot/aemseal"), Medium("stick", "/mnt/aemseal")),
-    secrets=("text",),
+    secrets=(KeptSecret("text", "text"),),
     baseline=boot("Xen 4.17.5", 1).boot,
     accepted=(boot("Xen 4.17.5", 1),),
     staged=(boot("Xen 4.17.7", 2),),

@@ -201,7 +201,7 @@ BAD_VAULTS = {
     "half a byte of key": ("key 0023", "key 002"),
     "a key that is no hex": ("key 0023", "key 00zz"),
     "a short policy-ref": ("policy-ref 00", "policy-ref "),
-    "a kind not known": ("secret text text 0 1", "secret text totp 0 1"),
+    "a kind not known": ("secret text text 0 1", "secret text wish 0 1"),
     "a PIN field of 2": ("secret text text 0 1", "secret text text 2 1"),
     "no parts": ("secret text text 0 1\npart 01 02\n", "secret text text 0 0\n"),
     "a part missing": ("secret text text 0 1", "secret text text 0 2"),

@@ -8,7 +8,9 @@ from hook_bus import NEW, OLD, Boot
 from hook_world import Machine, held
 
 from aemseal.flows.moves import confirm, stage
-from aemseal.flows.provision import Secret, own_the_tpm, seal, write_hook_files
+from aemseal.flows.provision import own_the_tpm, seal, write_hook_files
+from aemseal.flows.sealing import ToSeal
+from aemseal.flows.secret import Secret
 from aemseal.flows.state import SealedBoot, VaultState
 from aemseal.flows.vault import Vault
 from aemseal.formats.hook_files import HookRecord, pin_of
@@ -66,7 +68,7 @@ def test_the_hook_opens_what_the_package_sealed(bare: Machine, size: int) -> Non
             accepted=(old,),
         )
         write_hook_files(vault, key, selection())
-        state = seal(vault, state, Secret("text", "text", text))
+        state = seal(vault, state, (ToSeal(Secret("text", "text", text)),))
 
     def shows(what: Boot, word: str) -> None:
         bare.boot(what)

@@ -51,6 +51,10 @@ class Story:
         print(f"  {'held  ' if held else 'FAILED'}  {title}", flush=True)
 
 
+_CARRIED = "media: [{label: stick, path: /boot/aemseal, carried: true}]\n"
+"""The demo's /boot is on a stick that its owner takes along."""
+
+
 class Laptop:
     """The demo's machine and the commands given on it."""
 
@@ -60,7 +64,7 @@ class Laptop:
         config = machine.root / "etc/aemseal.yaml"
         config.parent.mkdir(parents=True, exist_ok=True)
         command = json.dumps(build_command(machine.root))
-        config.write_text(f"initramfs_command: {command}\n", encoding="utf-8")
+        config.write_text(f"initramfs_command: {command}\n{_CARRIED}", encoding="utf-8")
 
     def aemseal(self, *arguments: str, stdin: str = "", quiet: bool = False) -> Ran:
         """Run the tool on this machine and show the command and what it said."""
