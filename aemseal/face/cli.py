@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from aemseal import __version__
-from aemseal.face import looks, moves
+from aemseal.face import enrol, looks, moves
 from aemseal.face.run import Run
 from aemseal.face.terminal import Terminal, give_up, open_streams
 from aemseal.words.errors import EXIT_INTERRUPTED, AemsealError, UsageError
@@ -86,9 +86,11 @@ def parser() -> _Parser:
     reading.add_argument("file", nargs="?", metavar="FILE", help="only replay this log")
     add("predict", looks.verb_predict, "what the next boot will measure, and why")
     add("plan", looks.verb_plan, "what changed since the last verified boot")
-    enrolling = add("enrol", moves.verb_enrol, "seal a secret that proves the boot")
+    enrolling = add("enrol", enrol.verb_enrol, "seal a secret that proves the boot")
     enrolling.add_argument(
-        "kind", choices=["text"], help="a text, from stdin or a prompt without echo"
+        "kind",
+        choices=tuple(enrol.KINDS),
+        help="a text, from stdin or a prompt without echo",
     )
     _add_pin(enrolling)
     _add_reseal(add("reseal", moves.verb_reseal, "accept the next boot beside this"))

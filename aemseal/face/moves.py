@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The verbs that move the vault: enrol, reseal, cancel, confirm, remove.
+"""The verbs that move the vault: reseal, cancel, confirm, remove.
 
 Each holds the vault, calls one use case, shows what was done and returns the exit code.
 """
@@ -10,18 +10,15 @@ from typing import TYPE_CHECKING
 
 from aemseal.face import render
 from aemseal.face.looks import predict_next
-from aemseal.face.pin import read_pin
 from aemseal.face.run import Run
 from aemseal.flows.initramfs import ImageLists
 from aemseal.flows.moves import (
     ACCEPTED,
-    NOT_ACCEPTED,
     STAGED,
     cancel,
     require_accepted,
 )
 from aemseal.flows.reseal import NextBoot, confirm_running, foresee, reseal
-from aemseal.flows.secret import TEXT, Secret
 from aemseal.flows.state import VaultState
 from aemseal.flows.status import (
     explain_running,
@@ -41,53 +38,6 @@ if TYPE_CHECKING:
     from aemseal.flows.vault import Vault
 
 
-def verb_enrol(run: Run) -> int:
-    """Seal a text to the running boot, or to the next one with the hook in it."""
-    # here, not above: they load the TPM's library, which most verbs do without
-    from aemseal.flows.enrol import Enrolment, enrol, read_foreign_owner
-    from aemseal.flows.provision import require_not_enrolled
-    from aemseal.flows.sealing import ToSeal
-    from aemseal.world.programs import run_program
-
-    with run.vault() as vault:
-        require_not_enrolled(vault)
-        pin = read_pin(run, TEXT)
-        text = run.terminal.read_secret("secret text (not shown): ")
-        lists = ImageLists(run.host)
-        state = enrol(
-            Enrolment(
-                host=run.host,
-                host_now=run.live_host,
-                vault=vault,
-                config=run.config,
-                secret=ToSeal(Secret(TEXT, TEXT, text), pin),
-                asked=run.asked,
-                entry=run.arguments.entry,
-                rebuild=run_program,
-                say=run.terminal.say,
-                show=lambda changes: _say_plan(run, changes),
-                foreign_owner=read_foreign_owner(vault, run.config),
-                lists=lists,
-            )
-        )
-        _say_trouble(run, lists.keep(vault.files, state))
-    report = {
-        "schema": "aemseal.enrol/1",
-        "accepted": [boot.name for boot in state.accepted],
-        "staged": [boot.name for boot in state.staged],
-        "selection": str(state.selection),
-    }
-    boots = (*state.accepted, *state.staged)
-    word = "accepted" if state.accepted else "staged"
-    lines = [f"sealed to {state.selection}", f"{word}: {boots[0].name}"]
-    if state.checked is None or state.checked.result == NOT_ACCEPTED:
-        lines.append("next step: look at the next boot: aemseal status --check")
-    else:
-        lines.append("next step: reboot; the secret is shown before the passphrase")
-    run.terminal.result(report, lines)
-    return EXIT_DONE
-
-
 def _keep_lists(run: Run, vault: Vault, state: VaultState) -> None:
     """Keep the files of each initramfs that the vault knows by now."""
     _say_trouble(run, ImageLists.kept(run.host).keep(vault.files, state))
@@ -96,11 +46,6 @@ def _keep_lists(run: Run, vault: Vault, state: VaultState) -> None:
 def _say_trouble(run: Run, trouble: str | None) -> None:
     if trouble is not None:
         run.terminal.say(f"aemseal: {trouble}")
-
-
-def _say_plan(run: Run, changes: Plan) -> None:
-    for line in render.plan_lines(changes):
-        run.terminal.say(line)
 
 
 def verb_reseal(run: Run) -> int:

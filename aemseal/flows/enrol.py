@@ -32,7 +32,7 @@ from aemseal.flows.provision import (
     write_hook_files,
 )
 from aemseal.flows.sealing import ToSeal
-from aemseal.flows.secret import needs_pin
+from aemseal.flows.secret import require_pin
 from aemseal.flows.state import NextBootCheck, SealedBoot, VaultState
 from aemseal.flows.survey import Survey, survey
 from aemseal.flows.vault import Vault
@@ -46,7 +46,6 @@ from aemseal.words.errors import (
     EvidenceError,
     OriginError,
     PredictionError,
-    UsageError,
     VaultError,
 )
 from aemseal.world.config import Config
@@ -67,16 +66,18 @@ _REBOOT = "reboot into what /boot holds now, then enrol"
 class Enrolment:
     """What is to be enrolled, and with what of the world.
 
-    `host_now` reads the host anew, grub.cfg and all: `host` reads that once. `say`
-    tells a line to the person, `show` what changes with the next boot. `lists` gets
-    the files of both images, of which the build overwrites one.
+    `host_now` reads the host anew, grub.cfg and all: `host` reads that once. `secret`
+    asks for a secret of this `kind` when all that can refuse was looked at, and before
+    anything is written. `say` tells a line to the person, `show` what changes with the
+    next boot. `lists` gets the files of both images, of which the build overwrites one.
     """
 
     host: Host
     host_now: Callable[[], Host]
     vault: Vault
     config: Config
-    secret: ToSeal
+    kind: str
+    secret: Callable[[], ToSeal]
     asked: PcrSelection | None
     entry: str | None
     rebuild: Callable[[tuple[str, ...]], None]
@@ -97,18 +98,18 @@ def enrol(enrolment: Enrolment) -> VaultState:
     """
     vault = enrolment.vault
     require_not_enrolled(vault)
-    _require_pin(enrolment)
     look = _look(enrolment)
     free_place(vault, enrolment.config.media)
     if _ran_our_hook(look, vault):
         held = require_as_foreseen(vault, look)
+        secret = _asked(enrolment)
         key = own_the_tpm(vault, enrolment.foreign_owner)
         _require_pinned(vault, key)
         if held is not None:
             enrolment.say(held)
         boot = sealed_boot(look.running, look.running_policy, enrolment.host.now())
         checked = _next_check(look, boot)
-        return _seal(enrolment, look, key, checked, accepted=(boot,))
+        return _seal(enrolment, look, key, secret, checked, accepted=(boot,))
     command = enrolment.config.initramfs_command
     if command is None:
         raise EvidenceError(
@@ -119,6 +120,7 @@ def enrol(enrolment: Enrolment) -> VaultState:
     trial = look.predict(enrolment.entry, hook=True)
     _require_same_boot(enrolment, look, trial)
     _require_known(trial, look.selection)
+    secret = _asked(enrolment)
     key = own_the_tpm(vault, enrolment.foreign_owner)
     write_hook_files(vault, key, look.selection)
     enrolment.lists.look_if_possible(initramfs_sources(look.calibration.measured))
@@ -127,18 +129,14 @@ def enrol(enrolment: Enrolment) -> VaultState:
     boot = _built_boot(enrolment, look)
     is_next = enrolment.entry is None
     checked = NextBootCheck(STAGED, boot.since) if is_next else None
-    return _seal(enrolment, look, key, checked, staged=(boot,))
+    return _seal(enrolment, look, key, secret, checked, staged=(boot,))
 
 
-def _require_pin(enrolment: Enrolment) -> None:
-    """Raise UsageError for a secret without the PIN that its media call for."""
-    kind, media = enrolment.secret.secret.kind, enrolment.config.media
-    if enrolment.secret.pin is None and needs_pin(kind, media):
-        raise UsageError(
-            f"a {kind} on a medium that stays with the machine needs a PIN",
-            "give one; or mark a medium that you take with you as carried: true in "
-            "/etc/aemseal.yaml",
-        )
+def _asked(enrolment: Enrolment) -> ToSeal:
+    """Ask for the secret; UsageError without the PIN that the media call for."""
+    secret = enrolment.secret()
+    require_pin(enrolment.kind, secret.pin, enrolment.config.media)
+    return secret
 
 
 def _require_known(trial: Prediction, selection: PcrSelection) -> None:
@@ -270,6 +268,7 @@ def _seal(
     enrolment: Enrolment,
     look: Survey,
     key: StorageKey,
+    secret: ToSeal,
     checked: NextBootCheck | None,
     *,
     accepted: tuple[SealedBoot, ...] = (),
@@ -288,7 +287,7 @@ def _seal(
         staged=staged,
         checked=checked,
     )
-    sealed = seal(enrolment.vault, state, (enrolment.secret,))
+    sealed = seal(enrolment.vault, state, (secret,))
     forget_halfway(enrolment.vault)
     return sealed
 

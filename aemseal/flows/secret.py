@@ -85,6 +85,16 @@ def _require_showable(value: bytes) -> None:
         raise UsageError("the secret holds nothing that can be seen", _TYPE)
 
 
+def require_pin(kind: str, pin: Pin | None, media: Sequence[Medium]) -> None:
+    """Raise UsageError for a secret without the PIN that its media call for."""
+    if pin is None and needs_pin(kind, media):
+        raise UsageError(
+            f"a {kind} on a medium that stays with the machine needs a PIN",
+            "give one; or mark a medium that you take with you as carried: true in "
+            "/etc/aemseal.yaml",
+        )
+
+
 def needs_pin(kind: str, media: Sequence[Medium]) -> bool:
     """Whether a secret of this kind may not be sealed to these media without a PIN."""
     return kind == KEYFILE or any(not medium.carried for medium in media)

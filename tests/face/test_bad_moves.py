@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.tpm, pytest.mark.usefixtures("no_traceback")]
 def test_enrolling_twice_is_refused_before_the_secret_is_asked_for(
     lent_da: Laptop,
 ) -> None:
-    message = "a secret is sealed on this machine already"
+    message = "a text is sealed on this machine already"
     refuses(lent_da, "enrol text", 4, message, "aemseal status", stdin="")
 
 

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The verb `enrol KIND`: the first secret with all that goes with it, or one beside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+from aemseal.face import render
+from aemseal.face.ask_secrets import ASKED
+from aemseal.face.pin import read_pin
+from aemseal.face.run import Run
+from aemseal.flows.initramfs import ImageLists
+from aemseal.flows.moves import NOT_ACCEPTED
+from aemseal.flows.state import VaultState
+from aemseal.measure.plan import Plan
+from aemseal.words.errors import EXIT_DONE
+
+if TYPE_CHECKING:
+    from aemseal.flows.sealing import ToSeal
+    from aemseal.flows.vault import Vault
+
+
+def verb_enrol(run: Run) -> int:
+    """Seal a secret of the kind that was named."""
+    return KINDS[run.arguments.kind](run)
+
+
+def enrol_shown(run: Run, kind: str) -> int:
+    """Seal a secret that a person is shown at boot: a text, or a TOTP seed."""
+    with run.vault() as vault:
+        state = vault.load()
+        if state is None:
+            return _enrol_first(run, vault, kind)
+        return _enrol_beside(run, vault, kind)
+
+
+KINDS: Mapping[str, Callable[[Run], int]] = {
+    kind: partial(enrol_shown, kind=kind) for kind in ASKED
+}
+"""How each kind is enrolled; each holds the vault itself, and returns the exit code."""
+
+
+def _enrol_first(run: Run, vault: Vault, kind: str) -> int:
+    """Seal to the running boot, or to the next one with the hook in it."""
+    # here, not above: they load the TPM's library, which most verbs do without
+    from aemseal.flows.enrol import Enrolment, enrol, read_foreign_owner
+    from aemseal.world.programs import run_program
+
+    lists = ImageLists(run.host)
+    state = enrol(
+        Enrolment(
+            host=run.host,
+            host_now=run.live_host,
+            vault=vault,
+            config=run.config,
+            kind=kind,
+            secret=lambda: ask_to_seal(run, kind),
+            asked=run.asked,
+            entry=run.arguments.entry,
+            rebuild=run_program,
+            say=run.terminal.say,
+            show=lambda changes: _say_plan(run, changes),
+            foreign_owner=read_foreign_owner(vault, run.config),
+            lists=lists,
+        )
+    )
+    trouble = lists.keep(vault.files, state)
+    if trouble is not None:
+        run.terminal.say(f"aemseal: {trouble}")
+    boots = (*state.accepted, *state.staged)
+    word = "accepted" if state.accepted else "staged"
+    lines = [f"sealed to {state.selection}", f"{word}: {boots[0].name}"]
+    return show_enrolled(run, state, lines)
+
+
+def _enrol_beside(run: Run, vault: Vault, kind: str) -> int:
+    """Seal one more secret for the boots that are accepted already."""
+    from aemseal.flows.enrol_beside import enrol_beside, require_room_beside
+
+    state = require_room_beside(vault, run.host, kind)
+    after = enrol_beside(vault, state, ask_to_seal(run, kind, state))
+    return show_enrolled(run, after, [f"sealed a {kind} beside"])
+
+
+def ask_to_seal(run: Run, kind: str, state: VaultState | None = None) -> ToSeal:
+    """Ask for the PIN and for the secret; `state` where a vault is there already."""
+    from aemseal.flows.sealing import ToSeal
+
+    pin = read_pin(run, kind, state)
+    return ToSeal(ASKED[kind](run), pin)
+
+
+def show_enrolled(run: Run, state: VaultState, lines: list[str]) -> int:
+    """Show what was enrolled, and what to do next; `lines` say what was done."""
+    report = {
+        "schema": "aemseal.enrol/1",
+        "accepted": [boot.name for boot in state.accepted],
+        "staged": [boot.name for boot in state.staged],
+        "selection": str(state.selection),
+        "secrets": [each.name for each in state.secrets],
+    }
+    if state.checked is None or state.checked.result == NOT_ACCEPTED:
+        step = "look at the next boot: aemseal status --check"
+    else:
+        step = "reboot; the secret is shown before the passphrase"
+    run.terminal.result(report, [*lines, f"next step: {step}"])
+    return EXIT_DONE
+
+
+def _say_plan(run: Run, changes: Plan) -> None:
+    for line in render.plan_lines(changes):
+        run.terminal.say(line)
