@@ -12,10 +12,17 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 import aemseal.world.tpm  # noqa: F401  # it quiets what tpm2-pytss 2.3 warns of
-from aemseal.formats.slot import Acceptance, VaultFile
+from aemseal.formats.slot import (
+    VAULT_FILE,
+    Acceptance,
+    SealedSecret,
+    VaultFile,
+    acceptance_file,
+)
 from aemseal.words.digest import HashAlgorithm, PcrSelection
 
 # isort: split
@@ -153,17 +160,28 @@ class Unsealer:
         )
         self.esapi.flush_context(flush_handle=self.handles.pop())
 
-    def satisfied(self) -> Any:
-        """Return a session that has gone the whole way."""
+    def policy_auth_value(self, session: Any) -> None:
+        self.do("policy_auth_value", policy_session=session)
+
+    def satisfied(self, *, with_pin: bool = False) -> Any:
+        """Return a session that has gone the whole way; a PIN's step is the last."""
         session = self.session()
         self.policy_pcr(session)
         self.policy_or(session)
         self.policy_nv(session)
         self.policy_authorize(session)
+        if with_pin:
+            self.policy_auth_value(session)
         return session
 
-    def load(self, part: int = 0, parent: int = 0x81000001) -> Any:
-        sealed = self.vault.secrets[0].parts[part]
+    def sealed(self, name: str | None = None) -> SealedSecret:
+        """Return the secret of this name, else the first one."""
+        return next(each for each in self.vault.secrets if name in (None, each.name))
+
+    def load(
+        self, part: int = 0, parent: int = 0x81000001, name: str | None = None
+    ) -> Any:
+        sealed = self.sealed(name).parts[part]
         public, _ = TPM2B_PUBLIC.unmarshal(sealed.public)
         private, _ = TPM2B_PRIVATE.unmarshal(sealed.private)
         key = self.do("tr_from_tpmpublic", handle=parent)
@@ -174,12 +192,20 @@ class Unsealer:
     def take(self, item: Any, session: Any) -> bytes:
         return bytes(self.do("unseal", item_handle=item, session1=session))
 
-    def secret(self, parent: int = 0x81000001) -> bytes:
-        """Unseal every part; RefusedError when the TPM says no."""
+    def secret(
+        self,
+        parent: int = 0x81000001,
+        name: str | None = None,
+        pin: bytes | None = None,
+    ) -> bytes:
+        """Unseal every part of a secret; RefusedError when the TPM says no."""
         secret = b""
-        for part in range(len(self.vault.secrets[0].parts)):
-            session = self.satisfied()
-            secret += self.take(self.load(part, parent), session)
+        for part in range(len(self.sealed(name).parts)):
+            session = self.satisfied(with_pin=pin is not None)
+            item = self.load(part, parent, name)
+            if pin is not None:
+                self.esapi.tr_set_auth(item, pin)
+            secret += self.take(item, session)
             for handle in self.handles:
                 self.esapi.flush_context(flush_handle=handle)
             self.handles.clear()
@@ -194,6 +220,24 @@ def connected(tcti: str) -> Iterator[Any]:
         yield esapi
     finally:
         esapi.close()
+
+
+def unseal(
+    tcti: str, folder: Path, name: str | None = None, pin: bytes | None = None
+) -> bytes:
+    """Do what the hook does with a medium's files, on whatever runs now.
+
+    `name` is the secret's, else the first one's. RefusedError when the TPM says no,
+    NoAcceptanceError where the medium holds none for the counter's value.
+    """
+    vault = VaultFile.parse((folder / VAULT_FILE).read_bytes())
+    with connected(tcti) as esapi:
+        path = folder / acceptance_file(read_count(esapi, vault.counter))
+        if not path.exists():
+            raise NoAcceptanceError(path.name)
+        acceptance = Acceptance.parse(path.read_bytes())
+        with Unsealer(esapi, vault, acceptance) as unsealer:
+            return unsealer.secret(name=name, pin=pin)
 
 
 def digest_list(digests: list[bytes]) -> Any:
