@@ -64,14 +64,17 @@ class NoAcceptanceError(Exception):
 class Unsealer:
     """The hook's way to the secret, one method a step, by tpm2-pytss alone.
 
-    An attacker takes the same way with a step changed: `branches`, `key`, `operand`
-    and so on may be set to something else than the files say.
+    `name` is the secret's, else the first one's; `typed` is its PIN. An attacker takes
+    the same way with a step changed: `branches`, `key`, `operand` and so on may be set
+    to something else than the files say.
     """
 
     esapi: Any
     vault: VaultFile
     acceptance: Acceptance
     selection: str = str(SELECTION)
+    name: str | None = None
+    typed: bytes = b""
     handles: list[Any] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -163,25 +166,25 @@ class Unsealer:
     def policy_auth_value(self, session: Any) -> None:
         self.do("policy_auth_value", policy_session=session)
 
-    def satisfied(self, *, with_pin: bool = False) -> Any:
+    def satisfied(self) -> Any:
         """Return a session that has gone the whole way; a PIN's step is the last."""
         session = self.session()
         self.policy_pcr(session)
         self.policy_or(session)
         self.policy_nv(session)
         self.policy_authorize(session)
-        if with_pin:
+        if self.typed:
             self.policy_auth_value(session)
         return session
 
-    def sealed(self, name: str | None = None) -> SealedSecret:
-        """Return the secret of this name, else the first one."""
-        return next(each for each in self.vault.secrets if name in (None, each.name))
+    @property
+    def sealed(self) -> SealedSecret:
+        """The secret of the name; StopIteration where there is none."""
+        wanted = self.name or self.vault.secrets[0].name
+        return next(each for each in self.vault.secrets if each.name == wanted)
 
-    def load(
-        self, part: int = 0, parent: int = 0x81000001, name: str | None = None
-    ) -> Any:
-        sealed = self.sealed(name).parts[part]
+    def load(self, part: int = 0, parent: int = 0x81000001) -> Any:
+        sealed = self.sealed.parts[part]
         public, _ = TPM2B_PUBLIC.unmarshal(sealed.public)
         private, _ = TPM2B_PRIVATE.unmarshal(sealed.private)
         key = self.do("tr_from_tpmpublic", handle=parent)
@@ -192,19 +195,14 @@ class Unsealer:
     def take(self, item: Any, session: Any) -> bytes:
         return bytes(self.do("unseal", item_handle=item, session1=session))
 
-    def secret(
-        self,
-        parent: int = 0x81000001,
-        name: str | None = None,
-        pin: bytes | None = None,
-    ) -> bytes:
-        """Unseal every part of a secret; RefusedError when the TPM says no."""
+    def secret(self, parent: int = 0x81000001) -> bytes:
+        """Unseal every part of the secret; RefusedError when the TPM says no."""
         secret = b""
-        for part in range(len(self.sealed(name).parts)):
-            session = self.satisfied(with_pin=pin is not None)
-            item = self.load(part, parent, name)
-            if pin is not None:
-                self.esapi.tr_set_auth(item, pin)
+        for part in range(len(self.sealed.parts)):
+            session = self.satisfied()
+            item = self.load(part, parent)
+            if self.typed:
+                self.esapi.tr_set_auth(item, self.typed)
             secret += self.take(item, session)
             for handle in self.handles:
                 self.esapi.flush_context(flush_handle=handle)
@@ -222,9 +220,7 @@ def connected(tcti: str) -> Iterator[Any]:
         esapi.close()
 
 
-def unseal(
-    tcti: str, folder: Path, name: str | None = None, pin: bytes | None = None
-) -> bytes:
+def unseal(tcti: str, folder: Path, name: str | None = None, pin: bytes = b"") -> bytes:
     """Do what the hook does with a medium's files, on whatever runs now.
 
     `name` is the secret's, else the first one's. RefusedError when the TPM says no,
@@ -236,8 +232,9 @@ def unseal(
         if not path.exists():
             raise NoAcceptanceError(path.name)
         acceptance = Acceptance.parse(path.read_bytes())
-        with Unsealer(esapi, vault, acceptance) as unsealer:
-            return unsealer.secret(name=name, pin=pin)
+        unsealer = Unsealer(esapi, vault, acceptance, name=name, typed=pin)
+        with unsealer:
+            return unsealer.secret()
 
 
 def digest_list(digests: list[bytes]) -> Any:
