@@ -13,6 +13,7 @@ from attacker import COUNTER_LIKE_OURS
 from vault_world import NEW, OLD, SECRET, World
 from victim import (
     COUNTER,
+    RC_AUTH_TYPE,
     RC_AUTH_UNAVAILABLE,
     RC_INTEGRITY,
     RC_POLICY_FAIL,
@@ -31,10 +32,6 @@ from aemseal.world.tpm_storage import SRK_HANDLE
 from tpm2_pytss import ESYS_TR, TPM2_ALG, TPM2_CC, TPM2_SE, TPMT_SYM_DEF_OBJECT
 
 pytestmark = pytest.mark.tpm
-
-
-RC_AUTH_TYPE = 0x124
-"""A policy is asked for: adminWithPolicy, and the DUP role always."""
 
 
 @pytest.fixture

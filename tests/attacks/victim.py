@@ -35,6 +35,9 @@ RC_COUNT = 0x126
 RC_SIGNATURE = 0x2DB
 RC_POLICY_FAIL = 0x99D
 RC_AUTH_UNAVAILABLE = 0x12F
+RC_AUTH_TYPE = 0x124
+"""A policy is asked for: adminWithPolicy, and the DUP role always."""
+
 RC_INTEGRITY = 0x1DF
 
 
