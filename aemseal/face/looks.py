@@ -26,6 +26,7 @@ from aemseal.flows.reseal import NextBoot, next_boot
 from aemseal.flows.state import FORESEEN_FILE, STATE_FILE, VaultState
 from aemseal.flows.status import (
     CountNow,
+    counted,
     explain_running,
     nothing_enrolled,
     status,
@@ -204,6 +205,8 @@ def verb_status(run: Run) -> int:
         )
         if state is not run.state and not run.is_recorded:
             _keep_check(run, state)
+        if run.count_now is not None:
+            found = counted(found, run.tpm, run.host, run.state)
         if found.problem is None:
             found = replace(found, problem=run.lockout)
     run.terminal.result(render.status_report(found), render.status_lines(found))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aemseal.face import render
+from aemseal.face.attended import attended
 from aemseal.face.looks import predict_next
 from aemseal.face.run import Run
 from aemseal.flows.initramfs import ImageLists
@@ -160,11 +161,13 @@ def verb_confirm(run: Run) -> int:
             why = explain_running(run.host, state, None)
             raise NotAcceptedError(error.message, why.advice) from None
         _keep_lists(run, vault, done.state)
+        attending = attended(vault, done.state, run.host)
     report = {
         "schema": "aemseal.confirm/1",
         "accepted_as": done.accepted_as,
         "retired": list(done.retired),
         "stale_media": list(done.state.stale),
+        **attending.report,
     }
     if done.was_staged:
         lines = [f"confirmed: {done.accepted_as}"]
@@ -173,7 +176,7 @@ def verb_confirm(run: Run) -> int:
         lines = [f"nothing to do: {done.accepted_as} is accepted already"]
         lines += [f"still staged: {boot.name}" for boot in done.state.staged]
     lines += [f"not refreshed: {label}" for label in done.state.stale]
-    run.terminal.result(report, lines)
+    run.terminal.result(report, [*lines, *attending.lines])
     return EXIT_DONE
 
 

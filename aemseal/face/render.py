@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from aemseal.flows.attendance import SwitchedOn
 from aemseal.flows.status import Status
 from aemseal.measure.boot_entry import Role
 from aemseal.measure.claims import Measurement, Prediction, SourceKind
@@ -192,6 +193,25 @@ def status_report(status: Status) -> dict[str, Any]:
         "problem": status.problem.message if status.problem else None,
         "hint": status.problem.hint if status.problem else None,
         "stale_media": list(status.stale),
+        "warnings": list(status.warnings),
+        "resets": resets_report(status.resets),
+        "tries": status.tries
+        and {
+            "counted": status.tries.counted,
+            "left": status.tries.left,
+            "most": status.tries.most,
+        },
+    }
+
+
+def resets_report(resets: SwitchedOn | None) -> dict[str, Any] | None:
+    """Return switch-ons without a confirmed boot, None where there were none."""
+    if resets is None:
+        return None
+    return {
+        "count": resets.count,
+        "since": resets.since,
+        "other_tpm": resets.is_other_tpm,
     }
 
 
@@ -212,6 +232,10 @@ def status_lines(status: Status) -> list[str]:
         if status.problem.hint:
             lines.append(f"hint:      {status.problem.hint}")
     lines += [f"not refreshed: {label}" for label in status.stale]
+    if status.tries is not None:
+        tries = status.tries
+        lines.append(f"PIN tries: {tries.counted} of {tries.most} counted as failed")
+    lines += [f"warning:   {each}" for each in status.warnings]
     return [*lines, f"next step: {status.next_step}"]
 
 

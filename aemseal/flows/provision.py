@@ -14,6 +14,7 @@ from typing import Any
 
 from aemseal.flows.sealing import ToSeal, seal_generation
 from aemseal.flows.state import STATE_FILE, VaultState
+from aemseal.flows.tries import with_lockout_value
 from aemseal.flows.vault import LOCKOUT_FILE, OWNER_FILE, Vault
 from aemseal.formats.hook_files import hook_conf
 from aemseal.words.digest import PcrSelection
@@ -99,16 +100,10 @@ def set_lockout_if_ours(vault: Vault) -> bool:
     """
     if lockout_state(vault.tpm).settings == LOCKOUT:
         return True
-    value = vault.files.read(LOCKOUT_FILE)
-    if value is None:
-        return False
-    try:
-        set_lockout(vault.tpm, LOCKOUT, value)
-    except TpmRefusedError as refused:
-        if not refused.is_wrong_authorisation:
-            raise
-        return False
-    return True
+    return (
+        with_lockout_value(vault, lambda it: set_lockout(vault.tpm, LOCKOUT, it))
+        is None
+    )
 
 
 def _provide(

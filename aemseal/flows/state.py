@@ -129,22 +129,26 @@ class KeptSecret:
 class Attendance:
     """What the TPM counted up to the last confirmed boot.
 
-    `resets` is TPM2_ReadClock's resetCount: each time the machine was switched on.
+    `resets` and `restarts` are TPM2_ReadClock's, of the restarts those that no suspend
+    explains (flows/attendance.py).
     """
 
     resets: int
     time: str
+    restarts: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object."""
-        return {"resets": self.resets, "time": self.time}
+        return {"resets": self.resets, "time": self.time, "restarts": self.restarts}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any] | None) -> Attendance | None:
         """Read the JSON object; None stays None."""
         if fields is None:
             return None
-        return cls(int(fields["resets"]), str(fields["time"]))
+        return cls(
+            int(fields["resets"]), str(fields["time"]), int(fields.get("restarts", 0))
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+from aemseal.flows.attendance import SwitchedOn, counted_now, switched_on
 from aemseal.flows.evidence import no_hook, read_hook_record, read_launch, require_hook
 from aemseal.flows.explain_search import recognise
 from aemseal.flows.media import MediumProblem
@@ -45,6 +47,10 @@ from aemseal.words.errors import (
     VaultError,
 )
 from aemseal.world.host import Host
+
+if TYPE_CHECKING:
+    from aemseal.flows.tries import Tries
+    from aemseal.world.tpm import Tpm
 
 UNMEASURED = "unmeasured"
 SHOWN = "unsealed"
@@ -170,7 +176,11 @@ def known_boots(state: VaultState) -> tuple[KnownBoot, ...]:
 
 @dataclass(frozen=True)
 class Status:
-    """What is sealed, what this boot is and what the next will be."""
+    """What is sealed, what this boot is and what the next will be.
+
+    `resets` are switch-ons without a confirmed boot, `tries` those of a PIN: None
+    where there were none, where no secret has a PIN, and where no TPM can be asked.
+    """
 
     accepted: tuple[SealedBoot, ...]
     staged: tuple[SealedBoot, ...]
@@ -181,6 +191,17 @@ class Status:
     shut: bool = False
     problem: AemsealError | None = None
     stale: tuple[str, ...] = ()
+    resets: SwitchedOn | None = None
+    tries: Tries | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the person should know, though it is no problem yet."""
+        told = (
+            self.resets and self.resets.sentence,
+            self.tries and self.tries.warning,
+        )
+        return tuple(each for each in told if each)
 
 
 class CutShortError(VaultError):
@@ -263,6 +284,18 @@ def status(
         stale=state.stale,
     )
     return replace(result, next_step=_next_step(result)), state
+
+
+def counted(found: Status, tpm: Tpm, host: Host, state: VaultState) -> Status:
+    """Add what the TPM has counted: switch-ons, and the tries of a PIN."""
+    from aemseal.flows.tries import read_tries  # loads the TPM's library
+
+    has_pin = any(each.pin for each in state.secrets)
+    return replace(
+        found,
+        resets=switched_on(state.attendance, counted_now(tpm, host)),
+        tries=read_tries(tpm) if has_pin else None,
+    )
 
 
 class MediumError(VaultError):

@@ -186,8 +186,12 @@ class Tpm:
 
     def reset_count(self) -> int:
         """Return how often this TPM was reset (TPM2_ReadClock, resetCount)."""
-        info = self.run("ReadClock", self.esapi.read_clock)
-        return int(info.clockInfo.resetCount)
+        return self.starts()[0]
+
+    def starts(self) -> tuple[int, int]:
+        """Return TPM2_ReadClock's resetCount and restartCount."""
+        info = self.run("ReadClock", self.esapi.read_clock).clockInfo
+        return int(info.resetCount), int(info.restartCount)
 
     def handles(self, first: int, count: int) -> set[int]:
         """List the handles in use from `first` on (one kind of handle)."""
