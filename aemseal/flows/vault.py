@@ -19,8 +19,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from aemseal.flows import sealing
+from aemseal.flows import owner, sealing
 from aemseal.flows.journal import JOURNAL_FILE, Journal, Sealing, parse_journal
+from aemseal.flows.owner import LOCKOUT_FILE as LOCKOUT_FILE
+from aemseal.flows.owner import OWNER_FILE as OWNER_FILE
 from aemseal.flows.publishing import (
     FROM_BACKUP,
     branches_of,
@@ -35,12 +37,9 @@ from aemseal.flows.state import STATE_FILE, VaultState, nothing_sealed
 from aemseal.words.errors import TpmChangedError, VaultError
 from aemseal.world.config import Medium
 from aemseal.world.luks_headers import LuksHeaders
-from aemseal.world.store import STATE_FOLDER, Files
-from aemseal.world.tpm import Hierarchy, Tpm, TpmRefusedError
+from aemseal.world.store import Files
+from aemseal.world.tpm import Tpm
 from aemseal.world.tpm_storage import Storage
-
-OWNER_FILE = f"{STATE_FOLDER}/owner.auth"
-LOCKOUT_FILE = f"{STATE_FOLDER}/lockout.auth"
 
 
 class Vault:
@@ -153,12 +152,16 @@ class Vault:
         )
 
     def settle(self) -> str | None:
-        """Finish or undo a move that was cut short; say which, None if there is none.
+        """Finish or undo what was cut short; say which, None if there is none.
 
         Of a publish the counter decides: it stands before the move (undo) or in it
         (finish); VaultError when it stands elsewhere. Of a sealing, whether all was
-        sealed.
+        sealed. A change of the TPM's authorisations is always finished.
         """
+        said = (owner.settle(self), self._settle_move())
+        return "; ".join(each for each in said if each) or None
+
+    def _settle_move(self) -> str | None:
         data = self.files.read(JOURNAL_FILE)
         if data is None:
             return None
@@ -206,23 +209,11 @@ class Vault:
         VaultError when that value is missing or not the TPM's, before anything is
         done with it.
         """
-        owner = self.files.read(OWNER_FILE)
-        if owner is None:
+        if not owner.kept_owners(self.files):
             raise VaultError(
                 f"{OWNER_FILE} is missing: the TPM takes no move without it",
                 FROM_BACKUP,
             )
-        salt_key = self.storage.pinned(state.storage)
-        self.tpm.set_auth(Hierarchy.OWNER, owner)
-        with self.tpm.session(salt_key) as session:
-            try:
-                self.tpm.require_authorised(Hierarchy.OWNER, session)
-            except TpmRefusedError as refused:
-                if not refused.is_wrong_authorisation:
-                    raise
-                raise VaultError(
-                    f"the TPM's owner authorisation is not the one in {OWNER_FILE}",
-                    "another tool has set it since: write its value there; or clear "
-                    "the TPM in the firmware set-up and enrol anew",
-                ) from None
+        with self.tpm.session(self.storage.pinned(state.storage)) as session:
+            owner.authorise(self, session)
             yield session
