@@ -9,6 +9,7 @@ rotated by way of the empty one, since whether it is empty is what a TPM tells.
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 from aemseal.words.errors import LockoutError, TpmChangedError, VaultError
@@ -27,10 +28,18 @@ NEXT_LOCKOUT_FILE = f"{LOCKOUT_FILE}.next"
 """There while a value is changed. Who finds this one, and in LOCKOUT_FILE another
 value, finds that other one in the TPM, or none; and in both the same: it, or none."""
 
+REFUSED_FILE = f"{STATE_FOLDER}/lockout.refused"
+"""SHA-256 of a lockout value that must not be tried: the TPM refused it, or whether it
+does was not seen."""
+
 _FOREIGN_OWNER = "the TPM's owner authorisation: another tool keeps it"
 _FOREIGN_LOCKOUT = "the TPM's lockout authorisation: another tool set it"
 _NOT_NOW = (
     "the TPM's lockout authorisation: after a wrong one the TPM takes none for a day"
+)
+_REFUSED_BEFORE = (
+    f"the TPM's lockout authorisation: the TPM has refused the value in {LOCKOUT_FILE} "
+    f"before, and it is not tried again (if it is right by now, remove {REFUSED_FILE})"
 )
 _NOT_OURS = "the TPM's {} authorisation: it is not the one in {}"
 
@@ -39,6 +48,11 @@ def kept_owners(files: Files) -> tuple[bytes, ...]:
     """Return the owner's values that the TPM may have; none, one or two."""
     found = (files.read(path) for path in (OWNER_FILE, NEXT_OWNER_FILE))
     return tuple(each for each in found if each is not None)
+
+
+def refused_mark(value: bytes) -> bytes:
+    """Return what REFUSED_FILE holds for a lockout value that is not to be tried."""
+    return hashlib.sha256(value).hexdigest().encode()
 
 
 def authorise(vault: Vault, session: Any) -> bytes:
@@ -62,9 +76,7 @@ def authorise(vault: Vault, session: Any) -> bytes:
     )
 
 
-def rotate(
-    vault: Vault, storage: StorageKey, foreign_owner: bytes | None
-) -> list[str]:
+def rotate(vault: Vault, storage: StorageKey, foreign_owner: bytes | None) -> list[str]:
     """Change both values where they are ours; return what was not, in words.
 
     `foreign_owner` is the owner's value that another tool keeps. VaultError,
@@ -149,7 +161,15 @@ def _rotate_lockout(vault: Vault, session: Any) -> str | None:
 
 
 def _clear_lockout(vault: Vault, value: bytes, session: Any) -> str | None:
-    """Set the lockout value back to none; say why where that is not done."""
+    """Set the lockout value back to none; say why where that is not done.
+
+    Nothing is written before the try that a cut would leave: this value is the TPM's,
+    unless another tool set one, and trying it again is no guess.
+    """
+    mark = refused_mark(value)
+    if vault.files.read(REFUSED_FILE) == mark:
+        vault.files.remove(NEXT_LOCKOUT_FILE)
+        return _REFUSED_BEFORE
     vault.tpm.set_auth(Hierarchy.LOCKOUT, value)
     try:
         vault.tpm.change_auth(Hierarchy.LOCKOUT, b"", session)
@@ -158,6 +178,7 @@ def _clear_lockout(vault: Vault, value: bytes, session: Any) -> str | None:
     except TpmRefusedError as refused:
         if not refused.is_wrong_authorisation:
             raise
+        vault.files.write(REFUSED_FILE, mark)
         vault.files.remove(NEXT_LOCKOUT_FILE)
         return _NOT_OURS.format("lockout", LOCKOUT_FILE)
     return None

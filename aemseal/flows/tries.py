@@ -7,19 +7,14 @@ until an orderly shutdown (world/tpm_lockout.py).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aemseal.flows.vault import LOCKOUT_FILE, Vault
+from aemseal.flows.owner import LOCKOUT_FILE, REFUSED_FILE, refused_mark
+from aemseal.flows.vault import Vault
 from aemseal.words.errors import LockoutError
-from aemseal.world.store import STATE_FOLDER
 from aemseal.world.tpm import Tpm, TpmRefusedError
 from aemseal.world.tpm_lockout import lockout_state, reset_lockout
-
-REFUSED_FILE = f"{STATE_FOLDER}/lockout.refused"
-"""SHA-256 of a lockout value that must not be tried: the TPM refused it, or whether it
-does was not seen."""
 
 FEW = 8
 """Tries that are few: a bad day's mistyping and power cuts use them up."""
@@ -87,7 +82,7 @@ def with_lockout_value(vault: Vault, use: Callable[[bytes], None]) -> str | None
     value = vault.files.read(LOCKOUT_FILE)
     if value is None:
         return f"{LOCKOUT_FILE} is missing: another tool keeps the lockout value"
-    mark = hashlib.sha256(value).hexdigest().encode()
+    mark = refused_mark(value)
     if vault.files.read(REFUSED_FILE) == mark:
         return (
             f"the TPM has refused the value in {LOCKOUT_FILE} before, and it is not "

@@ -54,8 +54,10 @@ def takes(world: World, hierarchy: Hierarchy, value: bytes) -> bool:
         try:
             esapi.hierarchy_change_auth(auth_handle=handle[hierarchy], new_auth=value)
         except TSS2_Exception as error:
-            assert int(error.rc) in WRONG[hierarchy]
-            return False
+            code = int(error.rc)
+            if code in WRONG[hierarchy]:
+                return False
+            raise
     return True
 
 
@@ -147,12 +149,9 @@ def test_a_lockout_value_that_the_tpm_takes_for_no_day_waits(world: World) -> No
     old = values(world)
     assert not takes(world, Hierarchy.LOCKOUT, b"a wrong one")
     with world.vault() as vault:
-        left = rotate(vault, vault.require().storage, None)
-        assert left == [
-            "the TPM's lockout authorisation: after a wrong one the TPM takes none "
-            "for a day"
-        ]
-        assert vault.settle() == f"not changed: {left[0]}"
+        (left,) = rotate(vault, vault.require().storage, None)
+        assert "after a wrong one the TPM takes none for a day" in left
+        assert vault.settle() == f"not changed: {left}"
     assert values(world)[0] != old[0]
     assert values(world)[1] == old[1]
     assert file(world, NEXT_LOCKOUT_FILE) != old[1]
@@ -176,12 +175,13 @@ def test_a_lockout_value_that_is_not_the_tpms_is_told_and_used_once(
     world: World,
 ) -> None:
     (world.root / LOCKOUT_FILE.lstrip("/")).write_bytes(b"of an older disk")
+    told = []
     with world.vault() as vault:
-        left = rotate(vault, vault.require().storage, None)
-        assert vault.settle() is None
-    assert left == [
-        f"the TPM's lockout authorisation: it is not the one in {LOCKOUT_FILE}"
-    ]
+        for _ in range(2):
+            told += rotate(vault, vault.require().storage, None)
+    assert f"it is not the one in {LOCKOUT_FILE}" in told[0]
+    assert "refused the value" in told[1]
+    assert "not tried again" in told[1]
     assert not waits(world)
 
 
