@@ -95,8 +95,8 @@ def seal_generation(
     vault.files.write(key_file(state.generation), key.to_bytes())
     with vault.owner_session(state) as session:
         vault.tpm.define_counter(state.counter, session)
-        vault.tpm.increment(state.counter, session)
-        state = replace(state, count=vault.tpm.count(state.counter, session))
+        count = _first_count(vault, state.counter, before, session)
+        state = replace(state, count=count)
         sealed = {
             medium.label: _sealed_for(vault, state, medium.label, secrets, key, session)
             for medium in state.media
@@ -109,6 +109,21 @@ def seal_generation(
         for medium in state.media
     }
     return finish(vault, replace(sealing, state=state, files=files))
+
+
+def _first_count(
+    vault: Vault, counter: int, before: VaultState | None, session: Any
+) -> int:
+    """Count a new counter up to a value that the one before it does not have.
+
+    An acceptance is named after its value: the new one would else replace the one in
+    force, while the medium still has the vault file of before.
+    """
+    count = 0
+    while count in (0, before and before.count):
+        vault.tpm.increment(counter, session)
+        count = vault.tpm.count(counter, session)
+    return count
 
 
 def seal_beside(
