@@ -273,11 +273,16 @@ class World:
         return False
 
     def _every(self, prefix: str, parse: Any) -> list[Any]:
-        found = []
-        for path, versions in self.seen.items():
-            if path.rpartition("/")[2].startswith(prefix):
-                found += [parse(each) for each in versions]
-        return found
+        return [parse(each) for each in self.ever_seen(prefix)]
+
+    def ever_seen(self, prefix: str) -> set[bytes]:
+        """Every version of the files so named, also of those never renamed to that."""
+        return {
+            version
+            for path, versions in self.seen.items()
+            if path.rpartition("/")[2].removeprefix(".").startswith(prefix)
+            for version in versions
+        }
 
 
 @contextmanager
