@@ -5,8 +5,7 @@ The hook measures the whole header, and cryptsetup salts each header that it wri
 slot changed in place is a boot that nobody could accept before. So a slot is changed in
 a draft, a copy of the header on the encrypted root; the boot with that header is
 accepted; only then it is put on the device, where the header is still the one that was
-copied. Keys and passphrases reach cryptsetup by pipes, never by argv, environment or a
-file.
+copied. A token of type "aemseal" names the slot that is ours: no other is ever killed.
 """
 
 from __future__ import annotations
@@ -14,14 +13,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
-from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aemseal.words.errors import AemsealError, UsageError, VaultError
+from aemseal.formats.luks import LuksHeaderBackup
+from aemseal.words.errors import AemsealError, FormatError, UsageError, VaultError
+from aemseal.world.cryptsetup import WRONG_PASSPHRASE, cryptsetup, require_done
 from aemseal.world.rooted import why
 from aemseal.world.store import STATE_FOLDER, Files
 
@@ -29,11 +27,18 @@ BY_UUID = "/dev/disk/by-uuid"
 SLOTS = 32
 """Key slots of a LUKS2 header (LUKS2 On-Disk Format 1.1.0, section 3.2)."""
 
-_TIME_LIMIT = 300
-"""Seconds; a passphrase's Argon2 takes two on the machine that made it."""
+OUR_TYPE = "aemseal"
+"""Type of the LUKS2 token that names our slot; no program but this one acts on it."""
 
-_WRONG_PASSPHRASE = 2
-"""cryptsetup(8), RETURN CODES: no permission (bad passphrase)."""
+ITERATIONS = 1000
+"""Of PBKDF2 for a key that is random: nobody can guess it however fast that is. It is
+the least that cryptsetup takes (LUKS2 On-Disk Format 1.1.0, section 3.2.1)."""
+
+KEY_BYTES = 64
+"""Of a key of ours: as long as the volume key of aes-xts-plain64 with 512 bits."""
+
+_CHUNK = 1 << 20
+_LUKS1 = b"LUKS\xba\xbe\x00\x01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,15 @@ class HeaderChange:
     uuid: str
     before: bytes
     after: bytes
+
+
+class HeaderLostError(VaultError):
+    """The draft was not put on its device, and never will be."""
+
+
+def random_key() -> bytes:
+    """Return a new key, KEY_BYTES long."""
+    return os.urandom(KEY_BYTES)
 
 
 class LuksHeaders:
@@ -58,110 +72,249 @@ class LuksHeaders:
         """Return where the draft of a device's header lies."""
         return f"{STATE_FOLDER}/luks-{uuid}.header"
 
+    def copied_file(self, uuid: str) -> str:
+        """Return where the header lies that the draft was made from."""
+        return f"{STATE_FOLDER}/luks-{uuid}.before"
+
     def begin(self, uuid: str) -> None:
-        """Copy the device's header into a new draft."""
-        self.discard(uuid)
-        with self.seam.step(f"luksHeaderBackup {uuid}"):
-            self._backup(uuid, self._draft(uuid))
+        """Copy the device's header into a new draft.
+
+        VaultError where the device is absent or of LUKS1, whose header has no place
+        for a token; FormatError as LuksHeaderBackup raises it.
+        """
+        header = _header_on(self._device(uuid))
+        if header.startswith(_LUKS1):
+            raise VaultError(
+                f"the device {uuid} is of LUKS1, and only a slot of LUKS2 can be "
+                "marked as this one's own",
+                "convert it, with a backup of its header at hand and the disk not in "
+                "use: cryptsetup convert --type luks2",
+            )
+        self.files.write(self.copied_file(uuid), header)
+        self.files.write(self.draft_file(uuid), header)
 
     def discard(self, uuid: str) -> None:
         """Throw the draft away, if there is one."""
         self.files.remove(self.draft_file(uuid))
+        self.files.remove(self.copied_file(uuid))
 
-    def free_slot(self, uuid: str) -> int:
-        """Return the draft's first free key slot; VaultError where all are in use."""
-        used = {int(each) for each in self._metadata(uuid)["keyslots"]}
-        free = next((each for each in range(SLOTS) if each not in used), None)
-        if free is None:
-            raise VaultError(
-                f"all key slots of the LUKS device {uuid} are in use",
-                "remove one that nobody needs: cryptsetup luksKillSlot",
-            )
-        return free
-
-    def add(self, uuid: str, slot: int, key: bytes, passphrase: bytes) -> None:
-        """Put a key into a free slot of the draft.
+    def add(self, uuid: str, key: bytes, passphrase: bytes) -> int:
+        """Put a key into the draft's first free slot, and return that slot.
 
         It is random, so no slow derivation has to guard it. UsageError where the
-        passphrase is wrong.
+        passphrase is wrong, VaultError where all slots are in use.
         """
-        words = (
+        draft = self._draft(uuid)
+        slot = _free_slot(uuid, _metadata(draft, uuid))
+        adding = (
             *("luksAddKey", "--batch-mode", "--key-slot", str(slot)),
-            *("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"),
+            *("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", str(ITERATIONS)),
         )
         with self.seam.step(f"luksAddKey {uuid}"):
-            done = _cryptsetup(words, self._draft(uuid), passphrase, key)
-        if done.returncode == _WRONG_PASSPHRASE:
-            raise UsageError(f"the passphrase does not open the LUKS device {uuid}")
-        _require(done, "luksAddKey", uuid)
+            done = cryptsetup(adding, draft, passphrase, key)
+            if done.returncode == WRONG_PASSPHRASE:
+                raise UsageError(
+                    f"the passphrase does not open the LUKS device {uuid}",
+                    "nothing was written; type the passphrase that you type at boot",
+                )
+            require_done(done, "luksAddKey", uuid)
+            _sync(draft)
+        token = json.dumps({"type": OUR_TYPE, "keyslots": [str(slot)]}).encode()
+        marking = ("token", "import", "--json-file", "-")
+        with self.seam.step(f"token import {uuid}"):
+            require_done(cryptsetup(marking, draft, stdin=token), "token import", uuid)
+            _sync(draft)
+        return slot
 
-    def drop(self, uuid: str, slot: int) -> None:
-        """Take a slot out of the draft; nothing when it is not in use."""
-        if str(slot) not in self._metadata(uuid)["keyslots"]:
-            return
-        with self.seam.step(f"luksKillSlot {uuid}"):
-            done = _cryptsetup(
-                ("luksKillSlot", "--batch-mode"), self._draft(uuid), last=str(slot)
-            )
-        _require(done, "luksKillSlot", uuid)
+    def drop(self, uuid: str, slot: int) -> bool:
+        """Take our slot out of the draft; say whether it was there, and ours."""
+        draft = self._draft(uuid)
+        was_there = self._take_out(uuid, draft, slot)
+        _sync(draft)
+        return was_there
 
     def change(self, uuid: str) -> HeaderChange:
         """Return what installing the draft will change."""
-        return HeaderChange(uuid, self._on_device(uuid), _sha256(self._draft(uuid)))
+        copied = self.files.below_root(self.copied_file(uuid))
+        return HeaderChange(uuid, _sha256(copied), _sha256(self._draft(uuid)))
+
+    # --- the device ---
 
     def install(self, change: HeaderChange) -> None:
         """Put the draft on the device, if it is not there already.
 
-        VaultError where the device has a third header by now: somebody changed a key
-        slot meanwhile, and that change would be lost.
+        A header that was written in part, when the power failed, is written again.
+        HeaderLostError where the draft is gone, or where the device has a third header
+        by now: somebody changed a key slot, and that change would be lost. VaultError
+        where the device is absent.
         """
-        found = self._on_device(change.uuid)
-        if found != change.after:
-            draft = self._draft(change.uuid)
-            if found != change.before or _sha256(draft) != change.after:
-                raise VaultError(
-                    f"somebody changed the header of the LUKS device {change.uuid}",
-                    "its key slots are as somebody else left them: cryptsetup luksDump",
+        uuid, device = change.uuid, self._device(change.uuid)
+        if _digest_on(device) != change.after:
+            self._require_draft(change)
+            if not self._has_copied_one(device, change):
+                raise HeaderLostError(
+                    f"somebody changed the header of the LUKS device {uuid} meanwhile",
+                    "its key slots are as somebody left them: cryptsetup luksDump",
                 )
-            words = ("luksHeaderRestore", "--batch-mode")
-            with self.seam.step(f"luksHeaderRestore {change.uuid}"):
-                done = _cryptsetup(
-                    (*words, "--header-backup-file", str(draft)),
-                    self._device(change.uuid),
+            words = ("luksHeaderRestore", "--batch-mode", "--header-backup-file")
+            with self.seam.step(f"luksHeaderRestore {uuid}"):
+                done = cryptsetup((*words, str(self._draft(uuid))), device)
+                require_done(done, "luksHeaderRestore", uuid)
+            if _digest_on(device) != change.after:
+                raise AemsealError(
+                    f"the LUKS device {uuid} does not hold the header that was just "
+                    "written to it",
+                    "look at the device by hand: cryptsetup luksDump",
                 )
-            _require(done, "luksHeaderRestore", change.uuid)
-        self.discard(change.uuid)
+        self.discard(uuid)
 
-    # --- cryptsetup ---
+    def kill(self, uuid: str, slot: int) -> bool:
+        """Take our slot off the device itself; say whether it was there, and ours.
+
+        VaultError where the device is absent, has no LUKS2 header, or where no other
+        slot would open it.
+        """
+        return self._take_out(uuid, self._device(uuid), slot)
+
+    # --- parts ---
 
     def _device(self, uuid: str) -> Path:
-        return self.files.below_root(f"{BY_UUID}/{uuid}")
+        """Return a LUKS device; VaultError where it is absent."""
+        place = self.files.below_root(f"{BY_UUID}/{uuid}")
+        if not place.exists():
+            raise VaultError(
+                f"the LUKS device {uuid} is not at hand", "attach it and try again"
+            )
+        return place
 
     def _draft(self, uuid: str) -> Path:
         return self.files.below_root(self.draft_file(uuid))
 
-    def _backup(self, uuid: str, target: Path) -> None:
-        words = ("luksHeaderBackup", "--batch-mode", "--header-backup-file")
-        _require(_cryptsetup((*words, str(target)), self._device(uuid)), words[0], uuid)
+    def _require_draft(self, change: HeaderChange) -> None:
+        draft = self._draft(change.uuid)
+        if not draft.is_file() or _sha256(draft) != change.after:
+            raise HeaderLostError(
+                f"{self.draft_file(change.uuid)} is missing or damaged",
+                "the device was left as it is",
+            )
 
-    def _on_device(self, uuid: str) -> bytes:
-        """Return the SHA-256 of what luksHeaderBackup gives now."""
-        copy = self._draft(uuid).with_suffix(".now")
-        copy.unlink(missing_ok=True)
-        try:
-            self._backup(uuid, copy)
-            return _sha256(copy)
-        finally:
-            copy.unlink(missing_ok=True)
+    def _has_copied_one(self, device: Path, change: HeaderChange) -> bool:
+        """Whether the device has the header that was copied, or that one and ours.
 
-    def _metadata(self, uuid: str) -> dict[str, Any]:
-        done = _cryptsetup(("luksDump", "--dump-json-metadata"), self._draft(uuid))
-        _require(done, "luksDump", uuid)
-        try:
-            found: dict[str, Any] = json.loads(done.stdout)
-        except ValueError:
-            raise VaultError(f"the LUKS device {uuid} has no LUKS2 header") from None
-        return found
+        The latter is what a cut leaves in the middle of luksHeaderRestore, and what
+        cryptsetup makes of it when it next opens the device: it salts its repair. The
+        metadata (slots, salts, tokens) is that of the one or the other all the same,
+        since whoever changes a slot changes them.
+        """
+        if _digest_on(device) == change.before:
+            return True
+        uuid = change.uuid
+        with self.seam.step(f"luksDump {uuid}"):
+            try:
+                found = _metadata(device, uuid)
+            except VaultError:
+                return False
+        copied = self.files.below_root(self.copied_file(uuid))
+        known = [each for each in (copied, self._draft(uuid)) if each.is_file()]
+        return any(found == _metadata(each, uuid) for each in known)
+
+    def _take_out(self, uuid: str, place: Path, slot: int) -> bool:
+        """Kill a slot that a token of ours names, and remove the token.
+
+        The slot first: a slot without its token would never be killed.
+        """
+        metadata = _metadata(place, uuid)
+        tokens = _tokens(metadata, slot)
+        is_there = any(slots for slots in tokens.values())
+        if is_there:
+            if not _opening(metadata) - {str(slot)}:
+                raise VaultError(
+                    f"slot {slot} is the only one that opens the LUKS device {uuid}",
+                    "add a passphrase before: cryptsetup luksAddKey",
+                )
+            killing = ("luksKillSlot", "--batch-mode")
+            with self.seam.step(f"luksKillSlot {uuid}"):
+                done = cryptsetup(killing, place, last=str(slot))
+                require_done(done, "luksKillSlot", uuid)
+        for token in tokens:
+            removing = ("token", "remove", "--token-id", token)
+            with self.seam.step(f"token remove {uuid}"):
+                require_done(cryptsetup(removing, place), "token remove", uuid)
+        return is_there
+
+
+# --- what a header holds ---
+
+
+def _metadata(place: Path, uuid: str) -> dict[str, Any]:
+    """Return the JSON of a LUKS2 header; VaultError where there is none."""
+    done = cryptsetup(("luksDump", "--dump-json-metadata"), place)
+    try:
+        found = json.loads(done.stdout)
+    except ValueError:
+        raise VaultError(
+            f"the device {uuid} has no LUKS2 header", "see: cryptsetup luksDump"
+        ) from None
+    return dict(found)
+
+
+def _free_slot(uuid: str, metadata: dict[str, Any]) -> int:
+    for slot in range(SLOTS):
+        if str(slot) not in metadata["keyslots"]:
+            return slot
+    raise VaultError(
+        f"all key slots of the LUKS device {uuid} are in use",
+        "remove one that nobody needs: cryptsetup luksKillSlot",
+    )
+
+
+def _tokens(metadata: dict[str, Any], slot: int) -> dict[str, list[str]]:
+    """Return the tokens of ours, by number: those that name this slot alone, or none.
+
+    One that names none is what a cut left of a slot that was killed.
+    """
+    return {
+        number: list(token["keyslots"])
+        for number, token in metadata["tokens"].items()
+        if token["type"] == OUR_TYPE and token["keyslots"] in ([], [str(slot)])
+    }
+
+
+def _opening(metadata: dict[str, Any]) -> set[str]:
+    """Return the slots whose key is that of the data, and not of something else."""
+    return {
+        slot
+        for digest in metadata["digests"].values()
+        if digest["segments"]
+        for slot in digest["keyslots"]
+    }
+
+
+# --- bytes ---
+
+
+def _header_on(device: Path) -> bytes:
+    """Return what luksHeaderBackup gives, read from the device itself.
+
+    FormatError where there is no intact header.
+    """
+    backup = LuksHeaderBackup()
+    parts = []
+    try:
+        with device.open("rb") as file:
+            while not backup.is_complete and (chunk := file.read(_CHUNK)):
+                parts.append(backup.feed(chunk))
+    except OSError as error:
+        raise AemsealError(f"{device} cannot be read: {why(error)}") from None
+    return b"".join((*parts, backup.finish()))
+
+
+def _digest_on(device: Path) -> bytes | None:
+    """Return the SHA-256 of the header on a device; None where it is damaged."""
+    try:
+        return hashlib.sha256(_header_on(device)).digest()
+    except FormatError:
+        return None
 
 
 def _sha256(path: Path) -> bytes:
@@ -169,57 +322,10 @@ def _sha256(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def _cryptsetup(
-    words: Sequence[str],
-    device: Path,
-    passphrase: bytes | None = None,
-    key: bytes | None = None,
-    last: str | None = None,
-) -> subprocess.CompletedProcess[bytes]:
-    with ExitStack() as stack:
-        arguments = ["cryptsetup", *words]
-        descriptors = []
-        if passphrase is not None:
-            descriptors.append(_pipe_with(passphrase, stack))
-            arguments += ["--key-file", f"/dev/fd/{descriptors[-1]}"]
-        arguments.append(str(device))
-        if key is not None:
-            descriptors.append(_pipe_with(key, stack))
-            arguments.append(f"/dev/fd/{descriptors[-1]}")
-        if last is not None:
-            arguments.append(last)
-        try:
-            return subprocess.run(
-                arguments,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                pass_fds=descriptors,
-                timeout=_TIME_LIMIT,
-                check=False,
-            )
-        except OSError as error:
-            raise AemsealError(f"cryptsetup cannot be run: {why(error)}") from None
-        except subprocess.TimeoutExpired:
-            raise AemsealError(
-                f"cryptsetup did not end within {_TIME_LIMIT} seconds"
-            ) from None
-
-
-def _require(done: subprocess.CompletedProcess[bytes], command: str, uuid: str) -> None:
-    if done.returncode != 0:
-        raise AemsealError(
-            f"cryptsetup {command} failed for the LUKS device {uuid} "
-            f"(exit code {done.returncode})",
-            "look at the device by hand: cryptsetup luksDump",
-        )
-
-
-def _pipe_with(data: bytes, stack: ExitStack) -> int:
-    """Return the reading end of a pipe that holds `data`, less than a pipe takes."""
-    reader, writer = os.pipe()
-    stack.callback(os.close, reader)
+def _sync(path: Path) -> None:
+    """Have a draft on the disk: cryptsetup does not promise that for a file."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.write(writer, data)
+        os.fsync(handle)
     finally:
-        os.close(writer)
-    return reader
+        os.close(handle)
