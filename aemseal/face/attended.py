@@ -24,15 +24,15 @@ class Attended:
     lines: list[str]
 
 
-def attended(vault: Vault, state: VaultState, host: Host) -> Attended:
+def attended(vault: Vault, state: VaultState, host: Host, *, is_new: bool) -> Attended:
     """Attend to an accepted boot, which is confirmed by now: no failure takes it back.
 
     A PIN's failed tries are forgotten, and how often the machine was switched on is
-    written down.
+    written down. `is_new` says that this boot was not accepted before.
     """
     from aemseal.flows.tries import Forgotten, forget_tries  # loads the TPM's library
 
-    _, missed = attend(vault, state, host)
+    _, missed = attend(vault, state, host, is_new=is_new)
     try:
         tries = forget_tries(vault)
     except TpmError as error:

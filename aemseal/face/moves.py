@@ -161,7 +161,7 @@ def verb_confirm(run: Run) -> int:
             why = explain_running(run.host, state, None)
             raise NotAcceptedError(error.message, why.advice) from None
         _keep_lists(run, vault, done.state)
-        attending = attended(vault, done.state, run.host)
+        attending = attended(vault, done.state, run.host, is_new=done.was_staged)
     report = {
         "schema": "aemseal.confirm/1",
         "accepted_as": done.accepted_as,

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """How often the machine was switched on since a boot was last confirmed.
 
-The TPM counts it (TPM 2.0 Library part 1 section 36.6, TPMS_CLOCK_INFO). resetCount is
-a power-on after TPM2_Shutdown(CLEAR) or none at all; restartCount, which starts at 0
-with each of those, is one after TPM2_Shutdown(STATE), and each wake from suspend to
-RAM. Whoever sends a Shutdown(STATE) before they leave has the next power-on counted
-there instead, so both are kept, less the suspends that the kernel tells of.
+The TPM counts it (TPM 2.0 Library part 2, TPMS_CLOCK_INFO; part 1 section 36.6).
+resetCount is a power-on after TPM2_Shutdown(CLEAR) or after none. restartCount starts
+at 0 with each of those; it is a power-on after TPM2_Shutdown(STATE), a wake from
+suspend to RAM, and a dynamic launch. Whoever sends a Shutdown(STATE) before they leave
+has the next power-on counted there instead: so a boot that was never suspended is held
+against the restarts of the confirmed ones before it, too.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _IF_NOT_YOU = "if it was not you, somebody was at it: look at what they could re
 class SwitchedOn:
     """Switch-ons without a confirmed boot, this one left out, and since when.
 
-    At least so many: a restart counted between two resets is forgotten. None at all
+    At least so many: restarts counted between two resets are forgotten. None at all
     (`is_other_tpm`) where the TPM counts less than before.
     """
 
@@ -55,21 +56,17 @@ class SwitchedOn:
 
 
 def counted_now(tpm: Tpm, host: Host) -> Attendance:
-    """Ask the TPM what it has counted, and the kernel how often it was asleep."""
+    """Ask the TPM what it has counted, and the kernel whether it was ever asleep."""
     resets, restarts = tpm.starts()
-    return Attendance(resets, host.now(), max(0, restarts - _suspends(host)))
+    return Attendance(resets, host.now(), None if _was_asleep(host) else restarts)
 
 
-def _suspends(host: Host) -> int:
-    """Return how often the running kernel was suspended; a kernel that is not tells 0.
-
-    A suspend to idle leaves the TPM alone and is counted here all the same: then fewer
-    restarts are told than there were.
-    """
+def _was_asleep(host: Host) -> bool:
+    """Whether the running kernel was ever suspended; one that does not tell was not."""
     try:
-        return int(host.small_file(SUSPENDS) or b"0")
+        return int(host.small_file(SUSPENDS) or b"0") > 0
     except (AemsealError, ValueError):
-        return 0
+        return False
 
 
 def switched_on(last: Attendance | None, now: Attendance) -> SwitchedOn | None:
@@ -77,24 +74,30 @@ def switched_on(last: Attendance | None, now: Attendance) -> SwitchedOn | None:
 
     None where that was all, in the boot that was confirmed, or where none was yet.
     """
-    if last is None:
+    if last is None or now.resets == last.resets:
         return None
     if now.resets < last.resets:
         return SwitchedOn(0, last.time, is_other_tpm=True)
-    before = last.restarts if now.resets == last.resets else 0
-    times = now.resets - last.resets + max(0, now.restarts - before)
+    times = now.resets - last.resets
+    if now.restarts is not None and last.restarts is not None:
+        times += max(0, now.restarts - last.restarts)
     return SwitchedOn(times - 1, last.time) if times > 1 else None
 
 
 def attend(
-    vault: Vault, state: VaultState, host: Host
+    vault: Vault, state: VaultState, host: Host, *, is_new: bool = False
 ) -> tuple[VaultState, SwitchedOn | None]:
     """Keep what the TPM has counted up to a boot that is confirmed.
 
-    The vault must be held. Returns the state as kept, and what was counted before.
+    `is_new` says that this one was not accepted before: another launcher may count
+    other restarts. Else the fewest of any boot are kept. The vault must be held.
+    Returns the state as kept, and what was counted before.
     """
-    now = counted_now(vault.tpm, host)
-    missed = switched_on(state.attendance, now)
-    state = replace(state, attendance=now)
+    last, now = state.attendance, counted_now(vault.tpm, host)
+    kept = now
+    if last is not None and last.restarts is not None and not is_new:
+        both = (last.restarts, now.restarts)
+        kept = replace(now, restarts=min(each for each in both if each is not None))
+    state = replace(state, attendance=kept)
     vault.files.write(STATE_FILE, state.to_bytes())
-    return state, missed
+    return state, switched_on(last, now)

@@ -129,13 +129,13 @@ class KeptSecret:
 class Attendance:
     """What the TPM counted up to the last confirmed boot.
 
-    `resets` and `restarts` are TPM2_ReadClock's, of the restarts those that no suspend
-    explains (flows/attendance.py).
+    `resets` and `restarts` are TPM2_ReadClock's, the latter of a boot that was never
+    suspended (flows/attendance.py).
     """
 
     resets: int
     time: str
-    restarts: int = 0
+    restarts: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object."""
@@ -146,8 +146,11 @@ class Attendance:
         """Read the JSON object; None stays None."""
         if fields is None:
             return None
+        restarts = fields.get("restarts")
         return cls(
-            int(fields["resets"]), str(fields["time"]), int(fields.get("restarts", 0))
+            int(fields["resets"]),
+            str(fields["time"]),
+            None if restarts is None else int(restarts),
         )
 
 
