@@ -90,7 +90,7 @@ def parser() -> _Parser:
     enrolling.add_argument(
         "kind",
         choices=tuple(enrol.KINDS),
-        help="a text, from stdin or a prompt without echo",
+        help="text: from stdin or a prompt without echo; totp: codes of an app",
     )
     _add_pin(enrolling)
     _add_reseal(add("reseal", moves.verb_reseal, "accept the next boot beside this"))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,32 @@ from aemseal.face.pin import read_pin
 from aemseal.face.run import Run
 from aemseal.flows.initramfs import ImageLists
 from aemseal.flows.moves import NOT_ACCEPTED
+from aemseal.flows.secret import TOTP
 from aemseal.flows.state import VaultState
 from aemseal.measure.plan import Plan
-from aemseal.words.errors import EXIT_DONE
+from aemseal.words.errors import EXIT_DONE, AemsealError
 
 if TYPE_CHECKING:
     from aemseal.flows.sealing import ToSeal
     from aemseal.flows.vault import Vault
+
+
+@dataclass
+class Asking:
+    """Asks for the PIN and the secret of a kind, and knows whether it was answered."""
+
+    run: Run
+    kind: str
+    is_answered: bool = False
+
+    def __call__(self, state: VaultState | None = None) -> ToSeal:
+        """Ask; `state` is the vault's, where there is one already."""
+        from aemseal.flows.sealing import ToSeal
+
+        pin = read_pin(self.run, self.kind, state)
+        secret = ASKED[self.kind](self.run)
+        self.is_answered = True
+        return ToSeal(secret, pin)
 
 
 def verb_enrol(run: Run) -> int:
@@ -30,10 +50,21 @@ def verb_enrol(run: Run) -> int:
 def enrol_shown(run: Run, kind: str) -> int:
     """Seal a secret that a person is shown at boot: a text, or a TOTP seed."""
     with run.vault() as vault:
-        state = vault.load()
-        if state is None:
-            return _enrol_first(run, vault, kind)
-        return _enrol_beside(run, vault, kind)
+        asking = Asking(run, kind)
+        try:
+            if vault.load() is None:
+                return _enrol_first(run, vault, asking)
+            return _enrol_beside(run, vault, asking)
+        except (AemsealError, KeyboardInterrupt):
+            if asking.is_answered and kind == TOTP:
+                run.terminal.say(f"aemseal: {_PHONE_ENTRY}")
+            raise
+
+
+_PHONE_ENTRY = (
+    "the entry that your phone made is of use only if aemseal status names a totp: "
+    "else delete it"
+)
 
 
 KINDS: Mapping[str, Callable[[Run], int]] = {
@@ -42,7 +73,7 @@ KINDS: Mapping[str, Callable[[Run], int]] = {
 """How each kind is enrolled; each holds the vault itself, and returns the exit code."""
 
 
-def _enrol_first(run: Run, vault: Vault, kind: str) -> int:
+def _enrol_first(run: Run, vault: Vault, asking: Asking) -> int:
     """Seal to the running boot, or to the next one with the hook in it."""
     # here, not above: they load the TPM's library, which most verbs do without
     from aemseal.flows.enrol import Enrolment, enrol, read_foreign_owner
@@ -55,8 +86,8 @@ def _enrol_first(run: Run, vault: Vault, kind: str) -> int:
             host_now=run.live_host,
             vault=vault,
             config=run.config,
-            kind=kind,
-            secret=lambda: ask_to_seal(run, kind),
+            kind=asking.kind,
+            secret=asking,
             asked=run.asked,
             entry=run.arguments.entry,
             rebuild=run_program,
@@ -75,21 +106,14 @@ def _enrol_first(run: Run, vault: Vault, kind: str) -> int:
     return show_enrolled(run, state, lines)
 
 
-def _enrol_beside(run: Run, vault: Vault, kind: str) -> int:
+def _enrol_beside(run: Run, vault: Vault, asking: Asking) -> int:
     """Seal one more secret for the boots that are accepted already."""
     from aemseal.flows.enrol_beside import enrol_beside, require_room_beside
 
-    state = require_room_beside(vault, run.host, kind)
-    after = enrol_beside(vault, state, ask_to_seal(run, kind, state))
-    return show_enrolled(run, after, [f"sealed a {kind} beside"])
-
-
-def ask_to_seal(run: Run, kind: str, state: VaultState | None = None) -> ToSeal:
-    """Ask for the PIN and for the secret; `state` where a vault is there already."""
-    from aemseal.flows.sealing import ToSeal
-
-    pin = read_pin(run, kind, state)
-    return ToSeal(ASKED[kind](run), pin)
+    state = require_room_beside(vault, run.host, asking.kind)
+    after = enrol_beside(vault, state, asking(state))
+    others = ", ".join(each.name for each in state.secrets)
+    return show_enrolled(run, after, [f"sealed a {asking.kind} beside: {others}"])
 
 
 def show_enrolled(run: Run, state: VaultState, lines: list[str]) -> int:
