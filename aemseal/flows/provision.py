@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from aemseal.flows.owner import LOCKOUT_FILE, OWNER_FILE, kept_owners
 from aemseal.flows.sealing import ToSeal, seal_generation
 from aemseal.flows.state import STATE_FILE, VaultState
 from aemseal.flows.tries import with_lockout_value
-from aemseal.flows.vault import LOCKOUT_FILE, OWNER_FILE, Vault
+from aemseal.flows.vault import Vault
 from aemseal.formats.hook_files import hook_conf
 from aemseal.words.digest import PcrSelection
 from aemseal.words.errors import TpmError, VaultError
@@ -78,7 +79,8 @@ def own_the_tpm(vault: Vault, foreign_owner: bytes | None) -> StorageKey:
     if permanent.in_lockout:
         raise in_lockout()
     ours = files.read(OWNER_FILE)
-    candidates = (ours, foreign_owner) if permanent.owner_auth_set else (b"",)
+    known = (*kept_owners(files), foreign_owner)
+    candidates = known if permanent.owner_auth_set else (b"",)
     key, owner = _provide(vault, candidates)
     salt_key = vault.storage.pinned(key)
     with tpm.session(salt_key) as session:

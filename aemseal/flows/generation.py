@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A new generation in the place of the one that is sealed: recover and PIN changes.
+
+Nothing of the one before is used again: the key that signs, the counter, the sealed
+objects, the PIN, and the TPM's authorisations where they are ours (docs/adr/0010).
+What is sealed is asked for anew, since nothing of it can be read back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from aemseal.flows import owner
+from aemseal.flows.journal import JOURNAL_FILE, Journal, parse_journal
+from aemseal.flows.moves import require_accepted
+from aemseal.flows.provision import free_place, set_lockout_if_ours
+from aemseal.flows.publishing import branches_of, kept_vault_file, remove_everything
+from aemseal.flows.sealing import ToSeal, seal_generation
+from aemseal.flows.secret import require_pin
+from aemseal.flows.state import RETIRED_KEPT, SealedBoot, VaultState
+from aemseal.flows.vault import Vault
+from aemseal.words.errors import AemsealError, VaultError
+from aemseal.world.config import Medium
+from aemseal.world.luks_headers import HeaderChange
+from aemseal.world.store import STATE_FOLDER
+
+_KEPT_PREFIX = kept_vault_file("").rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Anew:
+    """The state of a new generation, and what of before stays in force, in words."""
+
+    state: VaultState
+    left: tuple[str, ...]
+
+
+def begin_anew(
+    vault: Vault,
+    before: VaultState,
+    state: VaultState,
+    secrets: Sequence[ToSeal],
+    move: str,
+    *,
+    foreign_owner: bytes | None = None,
+    headers: tuple[HeaderChange, ...] = (),
+) -> Anew:
+    """Put a new generation in force, and take down the one before.
+
+    `state` names the storage key, the media, the boots and the baseline; generation,
+    counter and count are filled in. `foreign_owner` is what another tool keeps of the
+    TPM. VaultError where a medium is absent or the boots cannot be accepted, UsageError
+    for a secret without the PIN that its media call for; nothing is written then.
+    """
+    for each in secrets:
+        require_pin(each.secret.kind, each.pin, state.media)
+    state = replace(
+        state,
+        generation=before.generation + 1,
+        counter=free_place(vault, state.media),
+        count=0,
+        stale=(),
+    )
+    branches_of(state)
+    left = owner.rotate(vault, state.storage, foreign_owner)
+    set_lockout_if_ours(vault)
+    after = seal_generation(vault, state, secrets, move, before=before, headers=headers)
+    _forget_others(vault, before.media, after.media)
+    return Anew(after, tuple(left))
+
+
+def retired_by(before: VaultState, running: bytes) -> tuple[SealedBoot, ...]:
+    """Return the boots on record as retired once the running one alone is accepted.
+
+    All that were known, but for it: what was retired may be accepted again, by the
+    person's own word, in a generation that never signed for it.
+    """
+    known = (*before.retired, *before.accepted, *before.staged)
+    return tuple(each for each in known if each.policy != running)[-RETIRED_KEPT:]
+
+
+def change_pin(
+    vault: Vault,
+    before: VaultState,
+    running: bytes,
+    secrets: Sequence[ToSeal],
+    media: tuple[Medium, ...],
+    *,
+    foreign_owner: bytes | None = None,
+    headers: tuple[HeaderChange, ...] = (),
+) -> Anew:
+    """Seal anew, with another PIN or to other media, for the same boots.
+
+    NotAcceptedError unless the running boot may unseal now, VaultError and
+    TpmChangedError unless the TPM is as we left it.
+    """
+    require_accepted(before, running)
+    vault.require_open(before)
+    state = replace(before, media=media)
+    return begin_anew(
+        vault,
+        before,
+        state,
+        secrets,
+        "pin",
+        foreign_owner=foreign_owner,
+        headers=headers,
+    )
+
+
+def require_no_sealing(vault: Vault) -> None:
+    """Raise VaultError where a sealing was cut short and could not be settled.
+
+    Its sealed objects may be on a medium already. Any other journal tells of the
+    generation that is taken down, and a damaged one of nothing.
+    """
+    data = vault.files.read(JOURNAL_FILE)
+    if data is None:
+        return
+    try:
+        journal = parse_journal(data)
+    except VaultError:
+        return
+    if not isinstance(journal, Journal):
+        raise VaultError(
+            f"{journal.move} was cut short, and cannot be finished yet",
+            "have its media at hand; or take the vault down: aemseal remove",
+        )
+
+
+def _forget_others(
+    vault: Vault, before: Collection[Medium], after: Collection[Medium]
+) -> None:
+    """Remove what is left on media, and kept of media, that are not sealed to now.
+
+    It opens nothing any more, so what cannot be removed is left.
+    """
+    paths = {medium.path for medium in after}
+    for medium in before:
+        if medium.path not in paths:
+            with suppress(AemsealError):
+                remove_everything(vault.files, medium)
+    labels = {medium.label for medium in after}
+    for name in vault.files.names(STATE_FOLDER):
+        label = name.removeprefix(_KEPT_PREFIX)
+        if label != name and label not in labels:
+            vault.files.remove(kept_vault_file(label))
