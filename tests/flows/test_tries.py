@@ -14,7 +14,7 @@ from unsealer import RefusedError, connected, unseal
 from vault_world import INTERNAL, NEW, OLD, SECRET, World, enrol
 
 from aemseal.flows.moves import stage
-from aemseal.flows.owner import LOCKOUT_FILE, REFUSED_FILE
+from aemseal.flows.owner import LOCKOUT_FILE, OWNER_FILE, REFUSED_FILE
 from aemseal.flows.provision import set_lockout_if_ours
 from aemseal.flows.secret import Pin
 from aemseal.flows.tries import Forgotten, Tries, forget_tries, read_tries
