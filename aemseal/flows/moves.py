@@ -7,11 +7,28 @@ boot accepted, whatever came before it (stage, reboot, stage; stage, reboot, can
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from aemseal.flows.state import RETIRED_KEPT, NextBootCheck, SealedBoot, VaultState
-from aemseal.measure.boot_entry import Role
+from aemseal.flows.fallback import (
+    distinct,
+    is_named,
+    kept_beside,
+    marked,
+    promoted_with,
+    require_room,
+    still_waiting,
+    unnamed,
+)
+from aemseal.flows.state import (
+    RETIRED_KEPT,
+    STATE_FILE,
+    NextBootCheck,
+    SealedBoot,
+    VaultState,
+)
+from aemseal.measure.baseline import Baseline
 from aemseal.words.errors import NotAcceptedError, VaultError
 
 if TYPE_CHECKING:
@@ -19,8 +36,6 @@ if TYPE_CHECKING:
 
 ACCEPTED, STAGED, RETIRED, UNKNOWN = "accepted", "staged", "retired", "unknown"
 NOT_ACCEPTED = "not-accepted"
-
-_FILE_ROLES = frozenset({Role.MLE, Role.XEN, Role.KERNEL, Role.INITRAMFS, Role.MODULE})
 
 
 def standing(state: VaultState, policy: bytes) -> str:
@@ -46,38 +61,63 @@ def stage(
     state: VaultState,
     running: bytes,
     predicted: SealedBoot,
+    fallbacks: Collection[SealedBoot] = (),
     *,
     new_only: bool = False,
     is_next: bool = True,
 ) -> VaultState:
     """Accept the predicted boot beside those accepted (or, `new_only`, alone).
 
-    An earlier staged boot gives way, unless it is the one that runs now. `new_only`
-    retires the boots that were accepted until now, the running one among them.
-    `is_next` says that GRUB boots it next, which is then on record as checked.
+    `fallbacks` are what the configured entries boot, marked as such: they are accepted
+    in the same publish, and one that is accepted already, or the predicted boot
+    itself, costs nothing. An earlier staged boot gives way, unless it is the one that
+    runs now. `new_only` retires the boots that were accepted until now, the running
+    one among them. `is_next` says that GRUB boots it next, which is then on record as
+    checked. VaultError, naming them, for more boots than fit.
     """
     require_accepted(state, running)
-    if not new_only and standing(state, predicted.policy) == ACCEPTED:
-        return state
-    same, others = _apart(state.accepted, predicted.policy)
+    is_usual = predicted if is_next else None
+    accepted = marked(state.accepted, is_usual, fallbacks)
+    before, state = state, replace(state, accepted=accepted)
+    coming = distinct((predicted, *fallbacks))
+    if not is_next:  # it was asked for by its title, and may be a fallback
+        coming = distinct((*fallbacks, predicted))
+    words = {standing(state, each.policy) for each in coming}
+    is_known = standing(state, predicted.policy) == ACCEPTED
+    if not new_only and is_known and words <= {ACCEPTED, STAGED}:
+        return keep(vault, before, state)
+    same, others = _apart(state.accepted, coming)
     _, waiting = _apart(
-        tuple(boot for boot in state.staged if boot.policy == running), predicted.policy
+        tuple(boot for boot in state.staged if boot.policy == running), coming
     )
     if new_only:
         state = _retiring(replace(state, accepted=same), (*others, *waiting))
         waiting = ()
-    staged = waiting if same else (*waiting, predicted)
-    word = STAGED if staged else ACCEPTED
+    new = tuple(each for each in coming if standing(state, each.policy) != ACCEPTED)
+    word = ACCEPTED if is_known else STAGED
     checked = NextBootCheck(word, predicted.since) if is_next else None
-    return vault.publish(replace(state, staged=staged, checked=checked), "stage")
+    state = replace(state, staged=(*waiting, *new), checked=checked)
+    require_room(state)
+    return vault.publish(state, "stage")
+
+
+def keep(vault: Vault, before: VaultState, after: VaultState) -> VaultState:
+    """Write down what is known now of the boots that are accepted: nobody else is.
+
+    The TPM is not asked, since neither counter nor media change.
+    """
+    if after != before:
+        vault.files.write(STATE_FILE, after.to_bytes())
+    return after
 
 
 def _apart(
-    boots: tuple[SealedBoot, ...], policy: bytes
+    boots: tuple[SealedBoot, ...], these: Collection[SealedBoot]
 ) -> tuple[tuple[SealedBoot, ...], tuple[SealedBoot, ...]]:
-    """Tell the boots with this policy from the others."""
-    same = tuple(boot for boot in boots if boot.policy == policy)
-    return same, tuple(boot for boot in boots if boot.policy != policy)
+    """Tell the boots that are among these from the others."""
+    policies = {each.policy for each in these}
+    same = tuple(boot for boot in boots if boot.policy in policies)
+    return same, tuple(boot for boot in boots if boot.policy not in policies)
 
 
 def _retiring(state: VaultState, boots: tuple[SealedBoot, ...]) -> VaultState:
@@ -87,78 +127,166 @@ def _retiring(state: VaultState, boots: tuple[SealedBoot, ...]) -> VaultState:
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """What `confirm` did: the state, this boot's name, and who was retired."""
+    """What `confirm` did: the state, this boot's name, and who was retired.
+
+    `was_staged` says that this boot was accepted just now, `fallbacks` names the boots
+    that are accepted as fallbacks since. `rotated` says that all was signed for anew:
+    a copied medium is dead; `not_rotated` why not, where that was asked for.
+    """
 
     state: VaultState
     accepted_as: str
     retired: tuple[str, ...]
     was_staged: bool
+    fallbacks: tuple[str, ...] = ()
+    rotated: bool = False
+    not_rotated: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What `confirm` goes by, besides the running boot.
+
+    `next_policy` is the PolicyPCR digest of GRUB's next boot, as just predicted, None
+    where it is not known. `titles` are those of the configured fallback entries
+    (fallback.titles_of). `rotate` has a boot that is accepted already signed for anew,
+    so that a copied medium is dead. `again` is what is known of such a boot now, to be
+    kept instead of what was.
+    """
+
+    next_policy: bytes | None = None
+    titles: frozenset[str] = frozenset()
+    rotate: bool = False
+    again: Baseline | None = None
+
+
+NOTHING_KNOWN = Circumstances()
 
 
 def confirm(
     vault: Vault,
     state: VaultState,
     running: SealedBoot,
-    next_policy: bytes | None = None,
+    known: Circumstances = NOTHING_KNOWN,
 ) -> Confirmation:
-    """Accept the running staged boot alone and retire those before it.
+    """Accept the running staged boot and retire those before it, but the fallbacks.
 
-    A boot staged since this one started stays staged, unless it holds a component
-    that is retired now. `next_policy` is the PolicyPCR digest of GRUB's next boot, as
-    just predicted, None where it is not known. NotAcceptedError when the running boot
-    is neither accepted nor staged.
+    A boot staged since this one started stays staged, unless it holds a component that
+    is retired now. NotAcceptedError when the running boot is neither accepted nor
+    staged.
     """
     require_accepted(state, running.policy)
     if standing(state, running.policy) == ACCEPTED:
-        name = next(b.name for b in state.accepted if b.policy == running.policy)
-        return Confirmation(state, name, (), was_staged=False)
+        return _confirm_again(vault, state, running, known)
     staged = next(boot for boot in state.staged if boot.policy == running.policy)
-    confirmed = replace(staged, since=running.since, boot=running.boot)
-    retired = state.accepted
-    gone = {boot.policy for boot in (running, *retired, *state.retired)}
-    gone_parts = _parts(retired) - _parts((running,))
-    waiting = tuple(
-        boot
-        for boot in state.staged
-        if boot.policy not in gone and not _parts((boot,)) & gone_parts
+    if not is_named(staged, known.titles):
+        staged = replace(staged, fallback=False)
+    title = staged.boot.title  # another entry may boot the same
+    boot = replace(running.boot, title=title)
+    confirmed = replace(staged, since=running.since, boot=boot)
+    kept = kept_beside(state, staged, known.titles)
+    promoted = promoted_with(state, staged, known.titles)
+    accepted = (confirmed, *kept, *promoted)
+    _, retired = _apart(state.accepted, accepted)
+    waiting = still_waiting(state, staged, (accepted, retired), known.titles)
+    state = replace(
+        _retiring(state, retired),
+        baseline=running.boot,
+        accepted=accepted,
+        staged=waiting,
     )
-    state = vault.publish(
-        replace(
-            _retiring(state, retired),
-            baseline=running.boot,
-            accepted=(confirmed,),
-            staged=waiting,
-            checked=_checked(next_policy, running, waiting),
-        ),
-        "confirm",
-    )
+    state = replace(state, checked=_checked(known, running, state))
+    state = vault.publish(state, "confirm")
     return Confirmation(
-        state, confirmed.name, tuple(boot.name for boot in retired), was_staged=True
+        state,
+        confirmed.name,
+        _names(retired),
+        was_staged=True,
+        fallbacks=_names(promoted),
+        rotated=True,
     )
 
 
-def _parts(boots: tuple[SealedBoot, ...]) -> set[tuple[Role, str]]:
-    """Return what these boots are made of: each file's role and digests."""
-    return {
-        (each.role, str(sorted(map(str, each.digests.values()))))
-        for boot in boots
-        for each in boot.boot.measurements
-        if each.role in _FILE_ROLES
-    }
+def _confirm_again(
+    vault: Vault, state: VaultState, running: SealedBoot, known: Circumstances
+) -> Confirmation:
+    """Confirm a boot that is accepted already: nothing new is let in by it.
+
+    Staged fallbacks of its launcher and Xen become accepted ones. A fallback whose
+    entry is configured no more goes, unless the running boot is a fallback, which
+    never retires anything.
+    """
+    here = next(boot for boot in state.accepted if boot.policy == running.policy)
+    after, retired, promoted = _tidied(state, here, running, known)
+    if known.again is not None:
+        boot = replace(known.again, title=here.boot.title)
+        accepted = tuple(
+            replace(each, boot=boot) if each.policy == here.policy else each
+            for each in after.accepted
+        )
+        after = replace(after, baseline=known.again, accepted=accepted)
+    if retired or promoted:
+        checked = _checked(known, running, after)
+        after = replace(after, checked=checked)
+    has_fewer = _count(after) < _count(state)
+    why_not = None
+    if known.rotate and not has_fewer:
+        why_not = _no_medium(vault, state)
+    is_published = has_fewer or (known.rotate and why_not is None)
+    if is_published:
+        after = vault.publish(after, "confirm")
+    else:
+        after = keep(vault, state, after)
+    return Confirmation(
+        after,
+        here.name,
+        _names(retired),
+        was_staged=False,
+        fallbacks=_names(promoted),
+        rotated=is_published,
+        not_rotated=why_not,
+    )
+
+
+def _tidied(
+    state: VaultState, here: SealedBoot, running: SealedBoot, known: Circumstances
+) -> tuple[VaultState, tuple[SealedBoot, ...], tuple[SealedBoot, ...]]:
+    """Put each fallback where it belongs; also returns who goes and who comes in."""
+    promoted = promoted_with(state, replace(here, since=running.since), known.titles)
+    retired = () if here.fallback else unnamed(state.accepted, here, known.titles)
+    dropped = unnamed(state.staged, here, known.titles)
+    _, accepted = _apart(state.accepted, retired)
+    _, staged = _apart(state.staged, (*promoted, *dropped))
+    accepted = (*accepted, *promoted)
+    after = replace(_retiring(state, retired), accepted=accepted, staged=staged)
+    return after, retired, promoted
+
+
+def _no_medium(vault: Vault, state: VaultState) -> str | None:
+    """Say so where no medium is at hand to be written."""
+    if any(vault.files.exists(each.path) for each in state.media):
+        return None
+    return f"no medium is at hand ({', '.join(each.label for each in state.media)})"
+
+
+def _count(state: VaultState) -> int:
+    """Return how many boots a publish accepts."""
+    return len(state.accepted) + len(state.staged)
+
+
+def _names(boots: Iterable[SealedBoot]) -> tuple[str, ...]:
+    return tuple(boot.name for boot in boots)
 
 
 def _checked(
-    policy: bytes | None, running: SealedBoot, waiting: tuple[SealedBoot, ...]
+    known: Circumstances, running: SealedBoot, state: VaultState
 ) -> NextBootCheck | None:
-    """Say what the next boot is once the running one alone is accepted."""
-    if policy is None:
+    """Say what the next boot is once the running one is accepted."""
+    if known.next_policy is None:
         return None
-    if policy == running.policy:
-        word = ACCEPTED
-    else:
-        is_waiting = any(boot.policy == policy for boot in waiting)
-        word = STAGED if is_waiting else NOT_ACCEPTED
-    return NextBootCheck(word, running.since)
+    word = standing(state, known.next_policy)
+    is_open = word in (ACCEPTED, STAGED)
+    return NextBootCheck(word if is_open else NOT_ACCEPTED, running.since)
 
 
 def cancel(vault: Vault, state: VaultState, running: bytes) -> VaultState:

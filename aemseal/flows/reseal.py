@@ -14,6 +14,7 @@ from aemseal.flows.moves import (
     RETIRED,
     STAGED,
     UNKNOWN,
+    Circumstances,
     Confirmation,
     confirm,
     require_accepted,
@@ -184,7 +185,8 @@ def confirm_running(vault: Vault, state: VaultState, host: Host) -> Confirmation
     """
     look = survey(host, None, state)
     running = running_boot(look, state)
-    return confirm(vault, state, running, _next_policy(look))
+    known = Circumstances(next_policy=_next_policy(look))
+    return confirm(vault, state, running, known)
 
 
 def _next_policy(look: Survey) -> bytes | None:
