@@ -221,10 +221,14 @@ def undo(vault: Vault, sealing: Sealing) -> None:
 
 
 def _take_down(vault: Vault, sealing: Sealing) -> None:
-    """Take the generation before out of the TPM and the disk."""
+    """Take the generation before out of the TPM and the disk.
+
+    After the TPM was cleared the new counter may be where the one before was.
+    """
     if sealing.before is None:
         return
-    vault.undefine_counter(sealing.state, sealing.before.counter)
+    if sealing.before.counter != sealing.state.counter:
+        vault.undefine_counter(sealing.state, sealing.before.counter)
     vault.files.remove(key_file(sealing.before.number))
 
 
