@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from aemseal.flows.journal import JOURNAL_FILE, Generation, MediumFiles, Sealing
+from aemseal.flows.luks_boots import is_lost, without_disk
 from aemseal.flows.publishing import (
     branches_of,
     kept_vault_file,
@@ -41,7 +42,7 @@ from aemseal.formats.tpm_policy import (
     policy_ref,
 )
 from aemseal.words.errors import TpmChangedError, UsageError, VaultError
-from aemseal.world.luks_headers import HeaderChange
+from aemseal.world.luks_headers import HeaderChange, HeaderLostError
 from aemseal.world.signing import SigningKey
 
 if TYPE_CHECKING:
@@ -134,15 +135,18 @@ def seal_beside(
 ) -> VaultState:
     """Seal one more secret within this generation; the acceptance stays in force.
 
-    VaultError when one of this name is sealed already or a vault file is not ours.
+    A keyfile that opens no disk gives way to a new one. VaultError when any other one
+    of this name is sealed already or a vault file is not ours.
     """
-    if any(each.name == added.secret.name for each in state.secrets):
-        raise VaultError(f"a {added.secret.name} is sealed on this machine already")
+    name = added.secret.name
+    others = tuple(each for each in state.secrets if each.name != name)
+    if any(each.name == name and not is_lost(each) for each in state.secrets):
+        raise VaultError(f"a {name} is sealed on this machine already")
     present = {
         medium.label: VaultFile.parse(kept_vault(vault, medium.label))
         for medium in state.media
     }
-    state = replace(state, secrets=(*state.secrets, added.kept))
+    state = replace(state, secrets=(*others, added.kept))
     sealing = Sealing("enrol", state, is_new=False, headers=headers)
     vault.files.write(JOURNAL_FILE, sealing.to_bytes())
     key = load_key(vault.files, state.generation)
@@ -153,7 +157,13 @@ def seal_beside(
         }
     files = {
         label: MediumFiles(
-            replace(each, secrets=(*each.secrets, *sealed[label])).to_bytes()
+            replace(
+                each,
+                secrets=(
+                    *(kept for kept in each.secrets if kept.name != name),
+                    *sealed[label],
+                ),
+            ).to_bytes()
         )
         for label, each in present.items()
     }
@@ -175,8 +185,9 @@ def kept_vault(vault: Vault, label: str) -> bytes:
 def finish(vault: Vault, sealing: Sealing) -> VaultState:
     """Put a sealing in force on every medium at hand, and take down what was before.
 
-    VaultError while no medium is at hand. A medium that is absent is stale until it is
-    refreshed.
+    VaultError while no medium is at hand, or a LUKS device absent that is to get a new
+    header. A medium that is absent is stale until it is refreshed. Where a header can
+    never be installed the state says that the keyfile opens no disk (lost_key).
     """
     files, state = vault.files, sealing.state
     files.write(JOURNAL_FILE, sealing.to_bytes())
@@ -200,11 +211,26 @@ def finish(vault: Vault, sealing: Sealing) -> VaultState:
         state = replace(state, stale=absent)
     files.write(STATE_FILE, state.to_bytes())
     for header in sealing.headers:
-        vault.headers.install(header)
+        state = _install(vault, state, header)
     _take_down(vault, sealing)
     for medium in at_hand:
         remove_void(files, medium, state.count)
     files.remove(JOURNAL_FILE)
+    return state
+
+
+def _install(vault: Vault, state: VaultState, header: HeaderChange) -> VaultState:
+    """Put a header on its device; return the state, which tells where that is too late.
+
+    All else goes on: the media hold the new generation by now, and nothing of it
+    depends on the key but the keyfile.
+    """
+    try:
+        vault.headers.install(header)
+    except HeaderLostError:
+        state = without_disk(state, header.uuid)
+        vault.files.write(STATE_FILE, state.to_bytes())
+        vault.headers.discard(header.uuid)
     return state
 
 

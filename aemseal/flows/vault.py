@@ -21,6 +21,7 @@ from typing import Any
 
 from aemseal.flows import owner, sealing
 from aemseal.flows.journal import JOURNAL_FILE, Journal, Sealing, parse_journal
+from aemseal.flows.luks_boots import lost_key
 from aemseal.flows.owner import LOCKOUT_FILE as LOCKOUT_FILE
 from aemseal.flows.owner import OWNER_FILE as OWNER_FILE
 from aemseal.flows.publishing import (
@@ -172,8 +173,8 @@ class Vault:
             if not journal.is_promised:
                 sealing.undo(self, journal)
                 return undone
-            sealing.finish(self, journal)
-            return finished
+            lost = lost_key(sealing.finish(self, journal))
+            return finished if lost is None else f"{finished}; but {lost.message}"
         count = self.count_now(journal.state)
         if count == journal.before:
             self._publish(self.require(), "undo", past=journal.after)
