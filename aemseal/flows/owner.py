@@ -17,6 +17,7 @@ from aemseal.world.signing import random_auth
 from aemseal.world.storage_key import StorageKey
 from aemseal.world.store import STATE_FOLDER, Files
 from aemseal.world.tpm import Hierarchy, TpmRefusedError
+from aemseal.world.tpm_policies import clear_policy
 
 if TYPE_CHECKING:
     from aemseal.flows.vault import Vault
@@ -155,6 +156,7 @@ def _rotate_lockout(vault: Vault, session: Any) -> str | None:
     if not is_set:
         files.write(LOCKOUT_FILE, new)
         vault.tpm.set_auth(Hierarchy.LOCKOUT, b"")
+        clear_policy(vault.tpm, Hierarchy.LOCKOUT)
         vault.tpm.change_auth(Hierarchy.LOCKOUT, new, session)
     files.remove(NEXT_LOCKOUT_FILE)
     return None

@@ -27,6 +27,7 @@ from aemseal.world.storage_key import StorageKey
 from aemseal.world.store import STATE_FOLDER
 from aemseal.world.tpm import NV_RANGE, Hierarchy, TpmRefusedError, in_lockout
 from aemseal.world.tpm_lockout import LockoutSettings, lockout_state, set_lockout
+from aemseal.world.tpm_policies import clear_policy
 
 HOOK_FOLDER = f"{STATE_FOLDER}/hook"
 """What the initramfs takes over as /etc/aemseal: hook.conf and srk.tr."""
@@ -130,6 +131,7 @@ def _provide(
 def _set_auth(vault: Vault, hierarchy: Hierarchy, path: str, session: Any) -> None:
     value = random_auth()
     vault.files.write(path, value)
+    clear_policy(vault.tpm, hierarchy)
     vault.tpm.change_auth(hierarchy, value, session)
 
 

@@ -8,9 +8,17 @@ command codes and handles: part 2, sections 6.5.2 and 7.4.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from tpm_sim import wire
+from unsealer import connected
 from vault_world import World
+
+# isort: split
+# tpm2-pytss only after unsealer, which quiets what 2.3 warns of on import
+from tpm2_pytss import ESYS_TR, TPM2_ALG, TPM2_SE, TSS2_Exception
 
 OWNER, LOCKOUT, PLATFORM = 0x40000001, 0x4000000A, 0x4000000C
 
@@ -21,6 +29,7 @@ CLEAR, CLEAR_CONTROL = 0x126, 0x127
 HIERARCHY_CHANGE_AUTH = 0x129
 SET_PRIMARY_POLICY = 0x12E
 NV_GLOBAL_WRITE_LOCK = 0x132
+NV_INCREMENT = 0x134
 LOCK_RESET, LOCK_PARAMETERS = 0x139, 0x13A
 _STARTUP, _SHUTDOWN = 0x144, 0x145
 
@@ -54,3 +63,37 @@ def suspend(world: World, *, resume: bool) -> None:
     world.chip.power_cut()
     world.chip._start()
     world.chip.send(struct.pack(">HIIH", 0x8001, 12, _STARTUP, int(resume)))
+
+
+def policy_for(world: World, command: int) -> bytes:
+    """The digest of a policy that anybody satisfies, for one command."""
+    with (
+        connected(world.chip.tcti) as esapi,
+        allowing(esapi, command, TPM2_SE.TRIAL) as it,
+    ):
+        return bytes(esapi.policy_get_digest(policy_session=it))
+
+
+@contextmanager
+def allowing(esapi: Any, command: int, kind: Any = TPM2_SE.POLICY) -> Iterator[Any]:
+    """A session that satisfies PolicyCommandCode of this command."""
+    session = esapi.start_auth_session(
+        tpm_key=ESYS_TR.NONE,
+        bind=ESYS_TR.NONE,
+        session_type=kind,
+        symmetric="null",
+        auth_hash=TPM2_ALG.SHA256,
+    )
+    try:
+        esapi.policy_command_code(policy_session=session, code=command)
+        yield session
+    finally:
+        with suppress(TSS2_Exception):  # it was used, and is gone with that
+            esapi.flush_context(flush_handle=session)
+
+
+def plant_policy(world: World, hierarchy: int, command: int) -> None:
+    """Leave a way to a hierarchy that a value set later does not close."""
+    digest = policy_for(world, command)
+    parameters = struct.pack(">H", len(digest)) + digest + struct.pack(">H", 0x000B)
+    assert send(world, SET_PRIMARY_POLICY, hierarchy, parameters) == 0
