@@ -184,9 +184,26 @@ class World:
         self.seen.clear()
         self.look()
 
+    @property
+    def chip_state(self) -> bytes:
+        """What the TPM keeps without power."""
+        return self._chip_state.read_bytes()
+
+    def put(self, files: Mapping[str, bytes | None], chip_state: bytes) -> None:
+        """Replace the disk (a folder has no bytes) and the TPM; the power is cut."""
+        self.chip.power_cut()
+        shutil.rmtree(self.root)
+        self.root.mkdir()
+        for path, data in sorted(files.items()):
+            if data is None:
+                (self.root / path).mkdir()
+            else:
+                (self.root / path).write_bytes(data)
+        self._chip_state.write_bytes(chip_state)
+
     def fingerprint(self) -> bytes:
         """Return a hash of all files and of what the TPM keeps without power."""
-        running = hashlib.sha256(self._chip_state.read_bytes())
+        running = hashlib.sha256(self.chip_state)
         for each in sorted(self.root.rglob("*")):
             running.update(repr((str(each), each.stat().st_mode)).encode())
             running.update(each.read_bytes() if each.is_file() else b"")
