@@ -141,8 +141,9 @@ def verb_cancel(run: Run) -> int:
         policy = read_running(run.host, state).policy(state)
         if policy is None:
             raise NotAcceptedError("this boot did not run aemseal's hook")
-        _keep_lists(run, vault, cancel(vault, state, policy))
-    names = [boot.name for boot in state.staged]
+        after = cancel(vault, state, policy)
+        _keep_lists(run, vault, after)
+    names = [boot.name for boot in state.staged if boot not in after.staged]
     run.terminal.result(
         {"schema": "aemseal.cancel/1", "cancelled": names},
         [f"taken back: {name}" for name in names],

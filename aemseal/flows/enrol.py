@@ -21,6 +21,7 @@ from aemseal.flows.enrol_halfway import (
     require_as_foreseen,
 )
 from aemseal.flows.initramfs import ImageLists, initramfs_sources
+from aemseal.flows.keyfile import with_new_header
 from aemseal.flows.known_boots import predicted_boot, sealed_boot, unexplained
 from aemseal.flows.moves import ACCEPTED, NOT_ACCEPTED, STAGED
 from aemseal.flows.provision import (
@@ -50,6 +51,7 @@ from aemseal.words.errors import (
 )
 from aemseal.world.config import Config
 from aemseal.world.host import Host
+from aemseal.world.luks_headers import HeaderChange
 from aemseal.world.storage_key import StorageKey
 
 UNCHECKED_AT_ENROL = frozenset({Role.LUKS})
@@ -70,6 +72,7 @@ class Enrolment:
     asks for a secret of this `kind` when all that can refuse was looked at, and before
     anything is written. `say` tells a line to the person, `show` what changes with the
     next boot. `lists` gets the files of both images, of which the build overwrites one.
+    `header` returns the LUKS header that `secret` drafted, None where it drafted none.
     """
 
     host: Host
@@ -85,6 +88,7 @@ class Enrolment:
     show: Callable[[Plan], None]
     foreign_owner: bytes | None
     lists: ImageLists
+    header: Callable[[], HeaderChange | None] = lambda: None
 
 
 def enrol(enrolment: Enrolment) -> VaultState:
@@ -287,9 +291,24 @@ def _seal(
         staged=staged,
         checked=checked,
     )
-    sealed = seal(enrolment.vault, state, (secret,))
+    header = enrolment.header()
+    if header is not None:
+        state = _with_header(enrolment, state, header)
+    headers = () if header is None else (header,)
+    sealed = seal(enrolment.vault, state, (secret,), headers)
     forget_halfway(enrolment.vault)
     return sealed
+
+
+def _with_header(
+    enrolment: Enrolment, state: VaultState, header: HeaderChange
+) -> VaultState:
+    """Stage the boot with the drafted header, too: that one comes next."""
+    [boot] = (*state.accepted, *state.staged)
+    checked = state.checked
+    if checked is not None and checked.result == ACCEPTED:
+        state = replace(state, checked=replace(checked, result=STAGED))
+    return with_new_header(enrolment.vault, state, header, boot.policy, boot.since)
 
 
 def read_foreign_owner(vault: Vault, config: Config) -> bytes | None:

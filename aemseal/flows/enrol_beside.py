@@ -7,6 +7,7 @@ in force: nothing is measured anew, and no boot is accepted that was not before.
 
 from __future__ import annotations
 
+from aemseal.flows.luks_boots import is_lost
 from aemseal.flows.moves import require_accepted
 from aemseal.flows.sealing import ToSeal, seal_beside
 from aemseal.flows.secret import require_pin
@@ -26,7 +27,7 @@ def require_room_beside(vault: Vault, host: Host, kind: str) -> VaultState:
     asked before a person is asked for the secret.
     """
     state = vault.require()
-    if any(each.kind == kind for each in state.secrets):
+    if any(each.kind == kind and not is_lost(each) for each in state.secrets):
         raise VaultError(
             f"a {kind} is sealed on this machine already",
             "there is one of each kind; see: aemseal status",

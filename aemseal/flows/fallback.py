@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
+from aemseal.flows.luks_boots import has_headers_of
 from aemseal.flows.state import SealedBoot, VaultState
 from aemseal.formats.grub_config import GrubMenu
 from aemseal.formats.tpm_policy import MAX_BRANCHES
@@ -134,7 +135,11 @@ def kept_beside(
     boot has not shown yet that it starts: then what goes is the older launcher and
     Xen, and what this entry booted before.
     """
-    fitting = (boot for boot in state.accepted if has_launch_of(boot, (running,)))
+    fitting = (
+        boot
+        for boot in state.accepted
+        if has_launch_of(boot, (running,)) and has_headers_of(boot, running)
+    )
     if running.fallback:
         title = running.boot.title
         return tuple(boot for boot in fitting if boot.boot.title != title)
@@ -154,6 +159,7 @@ def promoted_with(
         and boot.policy not in retired
         and is_named(boot, titles)
         and has_launch_of(boot, (running,))
+        and has_headers_of(boot, running)
     )
 
 
@@ -166,13 +172,19 @@ def still_waiting(
     """Return the boots that stay staged; `sides` are those accepted, and retired.
 
     Of a fallback it is launcher and Xen that count, and when one runs, of every boot.
+    One that was staged before the running boot, for a LUKS header that this one has not
+    any more, goes: the header of now is measured.
     """
     accepted, retired = sides
     gone = {boot.policy for boot in (*accepted, *retired, *state.retired)}
     gone_parts = _parts(retired) - _parts((running, *accepted))
     gone_launch = launch_parts(retired) - launch_parts((running,))
     waiting = []
+    is_later = False
     for boot in state.staged:
+        is_later = is_later or boot.policy == running.policy
+        if not is_later and not has_headers_of(boot, running):
+            continue
         if boot.policy in gone or (boot.fallback and not is_named(boot, titles)):
             continue
         if boot.fallback or running.fallback:

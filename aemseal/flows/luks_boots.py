@@ -32,14 +32,14 @@ class NewHeader:
 
 
 def staged_beside(
-    state: VaultState, header: NewHeader, running: bytes, since: str
+    state: VaultState, header: NewHeader, needed: bytes, since: str
 ) -> VaultState:
     """Return the state with every boot of now staged once more, with the new header.
 
     Every accepted and staged boot that has the header of now gets a twin: the usual
     boot, the one that waits, each fallback. A staged boot with any other header of
-    that device can never come, and goes. `running` is the policy of the running boot,
-    which must be among them: else its header is not the one that was copied.
+    that device can never come, and goes. `needed` is the policy of the boot that must
+    be among them, the running one: else its header is not the one that was copied.
 
     VaultError when it is not, or when there are too many; PredictionError for a boot
     whose measurements do not give what it is sealed to.
@@ -54,14 +54,14 @@ def staged_beside(
             twins.append(twin)
             known.append(twin)
     if not any(
-        each.policy == running and _measured(each, header.uuid) == header.before
+        each.policy == needed and _measured(each, header.uuid) == header.before
         for each in boots
     ):
         raise VaultError(
-            f"this boot did not measure the header that the LUKS device {header.uuid} "
-            "has now",
-            "somebody changed its key slots since: stage that first (aemseal reseal), "
-            "reboot, confirm, and try again",
+            f"the header of the LUKS device {header.uuid} is not the one that this "
+            "boot measured",
+            "its key slots were changed since: reboot (after aemseal reseal, if status "
+            "says so), confirm, and try again",
         )
     count = len(boots) + len(twins)
     if count > MAX_BRANCHES:
@@ -141,20 +141,34 @@ def _policy(measured: tuple[Measurement, ...], selection: PcrSelection) -> bytes
     return policy_pcr(selection, {pcr: values[pcr] for pcr in selection.pcrs})
 
 
+def has_headers_of(boot: SealedBoot, other: SealedBoot) -> bool:
+    """Whether a boot has no other LUKS header, of a device that both measure."""
+    theirs = {
+        each.source.path: dict(each.digests)
+        for each in other.boot.measurements
+        if each.role is Role.LUKS
+    }
+    return all(
+        theirs.get(each.source.path, dict(each.digests)) == dict(each.digests)
+        for each in boot.boot.measurements
+        if each.role is Role.LUKS
+    )
+
+
 def differ_in_header_alone(one: SealedBoot, other: SealedBoot) -> bool:
     """Whether two boots are the same but for LUKS headers, of the same devices."""
-
-    def but_headers(boot: SealedBoot) -> list[tuple[object, ...]]:
-        return [
-            (each.pcr, each.role, each.source.path, _digests_but_luks(each))
-            for each in boot.boot.measurements
-        ]
-
-    return one.policy != other.policy and but_headers(one) == but_headers(other)
+    return not has_headers_of(one, other) and _but_headers(one) == _but_headers(other)
 
 
-def _digests_but_luks(measured: Measurement) -> object:
-    return None if measured.role is Role.LUKS else dict(measured.digests)
+def _but_headers(boot: SealedBoot) -> list[tuple[object, ...]]:
+    return [
+        (
+            each.pcr,
+            each.role,
+            each.source.path if each.role is Role.LUKS else dict(each.digests),
+        )
+        for each in boot.boot.measurements
+    ]
 
 
 # --- a key that is not on its device ---

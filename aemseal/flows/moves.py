@@ -21,6 +21,7 @@ from aemseal.flows.fallback import (
     still_waiting,
     unnamed,
 )
+from aemseal.flows.luks_boots import differ_in_header_alone
 from aemseal.flows.state import (
     RETIRED_KEPT,
     STATE_FILE,
@@ -71,9 +72,10 @@ def stage(
     `fallbacks` are what the configured entries boot, marked as such: they are accepted
     in the same publish, and one that is accepted already, or the predicted boot
     itself, costs nothing. An earlier staged boot gives way, unless it is the one that
-    runs now. `new_only` retires the boots that were accepted until now, the running
-    one among them. `is_next` says that GRUB boots it next, which is then on record as
-    checked. VaultError, naming them, for more boots than fit.
+    runs now, or an accepted one with the LUKS header that is on the disk by now.
+    `new_only` retires the boots that were accepted until now, the running one among
+    them. `is_next` says that GRUB boots it next, which is then on record as checked.
+    VaultError, naming them, for more boots than fit.
     """
     require_accepted(state, running)
     is_usual = predicted if is_next else None
@@ -87,9 +89,8 @@ def stage(
     if not new_only and is_known and words <= {ACCEPTED, STAGED}:
         return keep(vault, before, state)
     same, others = _apart(state.accepted, coming)
-    _, waiting = _apart(
-        tuple(boot for boot in state.staged if boot.policy == running), coming
-    )
+    running_ones = tuple(boot for boot in state.staged if boot.policy == running)
+    _, waiting = _apart(distinct((*running_ones, *_with_new_header(state))), coming)
     if new_only:
         state = _retiring(replace(state, accepted=same), (*others, *waiting))
         waiting = ()
@@ -109,6 +110,18 @@ def keep(vault: Vault, before: VaultState, after: VaultState) -> VaultState:
     if after != before:
         vault.files.write(STATE_FILE, after.to_bytes())
     return after
+
+
+def _with_new_header(state: VaultState) -> tuple[SealedBoot, ...]:
+    """Return the staged boots that are accepted ones but for a LUKS header.
+
+    That header is on the disk, and only they are left of the boots before it.
+    """
+    return tuple(
+        boot
+        for boot in state.staged
+        if any(differ_in_header_alone(boot, each) for each in state.accepted)
+    )
 
 
 def _apart(
@@ -292,8 +305,9 @@ def _checked(
 def cancel(vault: Vault, state: VaultState, running: bytes) -> VaultState:
     """Take the staged boots back; publish those accepted.
 
-    VaultError while the staged boot is the one that runs: taking that one back would
-    leave the running boot refused.
+    An accepted boot with the LUKS header that is on the disk by now stays. VaultError
+    where nothing else is staged, and while the staged boot is the one that runs: taking
+    that one back would leave the running boot refused.
     """
     require_accepted(state, running)
     if standing(state, running) == STAGED:
@@ -301,4 +315,11 @@ def cancel(vault: Vault, state: VaultState, running: bytes) -> VaultState:
             "the staged boot is the one running now: it is not taken back",
             "keep it with: aemseal confirm; or boot the entry before it, and cancel",
         )
-    return vault.publish(replace(state, staged=(), checked=None), "cancel")
+    kept = _with_new_header(state)
+    if kept and len(kept) == len(state.staged):
+        raise VaultError(
+            "what is staged are the accepted boots with the LUKS header that is on the "
+            "disk now: nothing is taken back",
+            "reboot, and keep it with: aemseal confirm",
+        )
+    return vault.publish(replace(state, staged=kept, checked=None), "cancel")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from aemseal.formats.luks import LuksHeaderBackup
+from aemseal.words.digest import Digest, HashAlgorithm
 from aemseal.words.errors import AemsealError, FormatError, UsageError, VaultError
 from aemseal.world.cryptsetup import WRONG_PASSPHRASE, cryptsetup, require_done
 from aemseal.world.rooted import why
@@ -133,6 +134,12 @@ class LuksHeaders:
         _sync(draft)
         return was_there
 
+    def digests(self, uuid: str, algorithm: HashAlgorithm) -> tuple[Digest, Digest]:
+        """Return what the hook measures of the header that was copied, and of ours."""
+        copied = _header_on(self.files.below_root(self.copied_file(uuid)))
+        draft = _header_on(self._draft(uuid))
+        return algorithm.hash(copied), algorithm.hash(draft)
+
     def change(self, uuid: str) -> HeaderChange:
         """Return what installing the draft will change."""
         copied = self.files.below_root(self.copied_file(uuid))
@@ -175,6 +182,14 @@ class LuksHeaders:
         slot would open it.
         """
         return self._take_out(uuid, self._device(uuid), slot)
+
+    def holds(self, uuid: str, slot: int) -> bool:
+        """Whether our slot is on the device itself.
+
+        VaultError where the device is absent or has no LUKS2 header.
+        """
+        tokens = _tokens(_metadata(self._device(uuid), uuid), slot)
+        return any(slots for slots in tokens.values())
 
     # --- parts ---
 
