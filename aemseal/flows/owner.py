@@ -132,9 +132,15 @@ def give_back(vault: Vault, session: Any, foreign_owner: bytes | None) -> list[s
 
 
 def _rotate_owner(vault: Vault, session: Any) -> None:
-    held = authorise(vault, session)
+    """Change the owner's value, by way of none: a policy beside it goes there."""
     new = _next(vault.files, NEXT_OWNER_FILE)
-    if held != new:
+    is_set = vault.tpm.permanent().owner_auth_set
+    if is_set and authorise(vault, session) != new:
+        vault.tpm.change_auth(Hierarchy.OWNER, b"", session)
+        is_set = False
+    if not is_set:
+        vault.tpm.set_auth(Hierarchy.OWNER, b"")
+        clear_policy(vault.tpm, Hierarchy.OWNER)
         vault.tpm.change_auth(Hierarchy.OWNER, new, session)
     vault.files.write(OWNER_FILE, new)
     vault.files.remove(NEXT_OWNER_FILE)
@@ -194,6 +200,7 @@ def _give_back_lockout(vault: Vault, session: Any) -> str | None:
         trouble = _clear_lockout(vault, value, session)
         if trouble is not None:
             return trouble
+        clear_policy(vault.tpm, Hierarchy.LOCKOUT)
     vault.files.remove(NEXT_LOCKOUT_FILE)
     vault.files.remove(LOCKOUT_FILE)
     return None
@@ -212,6 +219,7 @@ def _give_back_owner(
             told = _FOREIGN_OWNER
         else:
             vault.tpm.change_auth(Hierarchy.OWNER, b"", session)
+            clear_policy(vault.tpm, Hierarchy.OWNER)
     vault.files.remove(NEXT_OWNER_FILE)
     vault.files.remove(OWNER_FILE)
     return told

@@ -120,7 +120,7 @@ def test_the_power_may_fail_again_while_the_change_is_finished(world: World) -> 
         for number, step in enumerate(seam.steps)
         if step == "HierarchyChangeAuth"
     ]
-    assert len(changes) == 3
+    assert len(changes) == 4
     for first in changes:
         again = 0
         while True:
