@@ -80,9 +80,28 @@ class Storage:
 
     def holds(self, serialized: bytes) -> bool:
         """Whether the TPM still has the key of a pin; not so once it was cleared."""
+        return self.pinned_by(serialized) is not None
+
+    def pinned_by(self, serialized: bytes) -> StorageKey | None:
+        """Return the key of a pin, None where the TPM has it no more."""
         first = SRK_HANDLE
         handles = self.tpm.handles(first, _OWN_HANDLES.stop - first)
-        return any(self._key(each).serialized == serialized for each in handles)
+        keys = (self._key(each) for each in sorted(handles))
+        return next((each for each in keys if each.serialized == serialized), None)
+
+    def evict(self, key: StorageKey, session: object) -> None:
+        """Take a persistent key out of the TPM; owner authorisation by `session`.
+
+        TpmChangedError when it is not there any more.
+        """
+        self.tpm.run(
+            "EvictControl",
+            self.esapi.evict_control,
+            auth=ESYS_TR.OWNER,
+            object_handle=self.pinned(key),
+            persistent_handle=key.handle,
+            session1=session,
+        )
 
     def public_area(self, handle: int) -> bytes | None:
         """Return the TPMT_PUBLIC at a persistent handle, None when it is free."""
