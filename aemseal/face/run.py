@@ -107,9 +107,13 @@ class Run:
             return RecordedHost(Path(self.arguments.host))
         return self.live_host()
 
-    def live_host(self) -> LiveHost:
-        """Return the machine, of which nothing was looked at yet."""
-        return LiveHost(self.root, self._read_pcrs, self.config, self._read_nv)
+    def live_host(self, config: Config | None = None) -> LiveHost:
+        """Return the machine, of which nothing was looked at yet.
+
+        `config` stands in for a configuration that cannot be read.
+        """
+        settled = self.config if config is None else config
+        return LiveHost(self.root, self._read_pcrs, settled, self._read_nv)
 
     def _read_pcrs(self, algorithm: HashAlgorithm) -> PcrBank:
         return self.tpm.pcrs(algorithm)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ the least that cryptsetup takes (LUKS2 On-Disk Format 1.1.0, section 3.2.1)."""
 KEY_BYTES = 64
 """Of a key of ours: as long as the volume key of aes-xts-plain64 with 512 bits."""
 
+_DRAFT = re.compile(r"luks-[0-9a-f-]{36}\.(header|before)")
 _CHUNK = 1 << 20
 _LUKS1 = b"LUKS\xba\xbe\x00\x01"
 
@@ -133,6 +135,12 @@ class LuksHeaders:
         was_there = self._take_out(uuid, draft, slot)
         _sync(draft)
         return was_there
+
+    def discard_all(self) -> None:
+        """Throw every draft away, of whatever device."""
+        for name in self.files.names(STATE_FOLDER):
+            if _DRAFT.fullmatch(name):
+                self.files.remove(f"{STATE_FOLDER}/{name}")
 
     def digests(self, uuid: str, algorithm: HashAlgorithm) -> tuple[Digest, Digest]:
         """Return what the hook measures of the header that was copied, and of ours."""

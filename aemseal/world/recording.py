@@ -201,6 +201,10 @@ class _Answers(ABC):
         return self.recording.made
 
 
+class NotToldError(EvidenceError):
+    """A recording does not hold what was asked for."""
+
+
 class RecordedHost(_Answers):
     """A machine that was recorded into a folder.
 
@@ -231,7 +235,7 @@ class RecordedHost(_Answers):
         return data
 
     def _lacks(self, what: str) -> EvidenceError:
-        return EvidenceError(
+        return NotToldError(
             f"{self._where} does not tell {shown(what)}", _RECORD_AGAIN
         )
 

@@ -54,14 +54,21 @@ class Storage:
         owner's authorisation must be set in the TSS.
         """
         public = self.public_area(SRK_HANDLE)
-        if public is not None:
-            for template in STORAGE_TEMPLATES:
-                if template.could_have_made(public):
-                    with self._primary(template) as (_, name):
-                        genuine = name == name_of(public)
-                    if genuine and self._opens(SRK_HANDLE):
-                        return self._key(SRK_HANDLE)
+        if public is not None and self.is_genuine(public) and self._opens(SRK_HANDLE):
+            return self._key(SRK_HANDLE)
         return self._own_key()
+
+    def is_genuine(self, public: bytes) -> bool:
+        """Whether this TPM derives the same key from a template that is known.
+
+        The owner's authorisation must be set in the TSS.
+        """
+        for template in STORAGE_TEMPLATES:
+            if template.could_have_made(public):
+                with self._primary(template) as (_, name):
+                    if name == name_of(public):
+                        return True
+        return False
 
     def pinned(self, key: StorageKey) -> Any:
         """Return a TSS handle for the pinned key, to salt sessions to.
