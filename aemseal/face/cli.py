@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from aemseal import __version__
-from aemseal.face import enrol, looks, moves
+from aemseal.face import doctor, enrol, looks, moves
 from aemseal.face.run import Run
 from aemseal.face.terminal import Terminal, give_up, open_streams
 from aemseal.words.errors import EXIT_INTERRUPTED, AemsealError, UsageError
@@ -82,6 +82,7 @@ def parser() -> _Parser:
     checking.add_argument(
         "--check", action="store_true", help="hash the boot files afresh"
     )
+    add("doctor", doctor.verb_doctor, "whether all is as it should be, and what to do")
     reading = add("log", looks.verb_log, "the event log, replayed and held to the TPM")
     reading.add_argument("file", nargs="?", metavar="FILE", help="only replay this log")
     add("predict", looks.verb_predict, "what the next boot will measure, and why")
