@@ -16,7 +16,12 @@ from aemseal.flows import owner
 from aemseal.flows.journal import JOURNAL_FILE, Journal, parse_journal
 from aemseal.flows.moves import require_accepted
 from aemseal.flows.provision import free_place, set_lockout_if_ours
-from aemseal.flows.publishing import branches_of, kept_vault_file, remove_everything
+from aemseal.flows.publishing import (
+    KEPT_PREFIX,
+    branches_of,
+    kept_vault_file,
+    remove_everything,
+)
 from aemseal.flows.sealing import ToSeal, seal_generation
 from aemseal.flows.secret import require_pin
 from aemseal.flows.state import RETIRED_KEPT, SealedBoot, VaultState
@@ -25,8 +30,6 @@ from aemseal.words.errors import AemsealError, VaultError
 from aemseal.world.config import Medium
 from aemseal.world.luks_headers import HeaderChange
 from aemseal.world.store import STATE_FOLDER
-
-_KEPT_PREFIX = kept_vault_file("").rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,6 @@ def _forget_others(
                 remove_everything(vault.files, medium)
     labels = {medium.label for medium in after}
     for name in vault.files.names(STATE_FOLDER):
-        label = name.removeprefix(_KEPT_PREFIX)
+        label = name.removeprefix(KEPT_PREFIX)
         if label != name and label not in labels:
             vault.files.remove(kept_vault_file(label))

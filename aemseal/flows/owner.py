@@ -56,12 +56,14 @@ def refused_mark(value: bytes) -> bytes:
     return hashlib.sha256(value).hexdigest().encode()
 
 
-def authorise(vault: Vault, session: Any) -> bytes:
+def authorise(vault: Vault, session: Any, foreign: bytes | None = None) -> bytes:
     """Tell the TSS the owner's value that the TPM takes, and return it.
 
-    VaultError when none that is kept is the TPM's.
+    `foreign` is one more that may be it. VaultError when none is the TPM's.
     """
-    for value in kept_owners(vault.files):
+    for value in (*kept_owners(vault.files), foreign):
+        if value is None:
+            continue
         vault.tpm.set_auth(Hierarchy.OWNER, value)
         try:
             vault.tpm.require_authorised(Hierarchy.OWNER, session)
@@ -212,7 +214,7 @@ def _give_back_owner(
     told = None
     if vault.tpm.permanent().owner_auth_set:
         try:
-            held = authorise(vault, session)
+            held = authorise(vault, session, foreign_owner)
         except VaultError:
             return _NOT_OURS.format("owner", OWNER_FILE)
         if held == foreign_owner:

@@ -26,6 +26,7 @@ from aemseal.world.signing import SigningKey
 from aemseal.world.store import STATE_FOLDER, Files
 
 ACCEPTANCE_PREFIX = "acceptance."
+KEPT_PREFIX = "vault-"
 FROM_BACKUP = (
     "take it from a backup of the encrypted root; or take the vault down with: "
     "aemseal remove; and enrol anew"
@@ -39,7 +40,7 @@ def key_file(generation: int) -> str:
 
 def kept_vault_file(label: str) -> str:
     """Return where our copy of a medium's vault file lies."""
-    return f"{STATE_FOLDER}/vault-{label}"
+    return f"{STATE_FOLDER}/{KEPT_PREFIX}{label}"
 
 
 def load_key(files: Files, generation: int) -> SigningKey:
