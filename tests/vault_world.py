@@ -213,12 +213,15 @@ class World:
 
     @contextmanager
     def vault(
-        self, seam: Seam | None = None, wire: Wire | None = None
+        self, seam: Seam | None = None, wire: PyTCTI | None = None
     ) -> Iterator[Vault]:
-        """Open the vault; afterwards an attacker copies the media."""
+        """Open the vault; afterwards an attacker copies the media.
+
+        Nobody waits before a busy TPM is asked again.
+        """
         tcti: Any = self.chip.tcti if wire is None else wire
         try:
-            with Tpm(tcti, seam) as tpm:
+            with Tpm(tcti, seam, pause=lambda seconds: None) as tpm:
                 yield Vault(Files(self.root, seam), tpm)
         finally:
             self.look()

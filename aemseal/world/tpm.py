@@ -10,9 +10,10 @@ arguments throughout: tpm2-pytss 2.3 and 3.0 order them differently.
 from __future__ import annotations
 
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
@@ -20,13 +21,11 @@ from typing import Any, Self, TypeVar
 
 from aemseal.formats.tpm_policy import COUNTER_SIZE, counter_name, counter_public
 from aemseal.words.digest import PCR_COUNT, Digest, HashAlgorithm, PcrBank
-from aemseal.words.errors import (
-    BankError,
-    LockoutError,
-    TpmChangedError,
-    TpmError,
-)
+from aemseal.words.errors import BankError, TpmChangedError, TpmError
 from aemseal.world.seam import Seam
+from aemseal.world.tpm_refusals import PAUSES, refusal
+from aemseal.world.tpm_refusals import TpmRefusedError as TpmRefusedError
+from aemseal.world.tpm_refusals import in_lockout as in_lockout
 
 # libtss2 writes every expected refusal to stderr, and tpm2-pytss 2.3 imports ciphers
 # that a newer cryptography calls deprecated: neither is for the person.
@@ -44,45 +43,14 @@ with warnings.catch_warnings():
         TSS2_Exception,
     )
 
-RC_HANDLE = 0x08B
-RC_LOCKOUT = 0x921
 _RC_HASH = 0x083
-_RC_AUTH_FAIL = 0x08E
-_RC_BAD_AUTH = 0x0A2
 _PCRS_AT_ONCE = 8
-_FORMAT_ONE = 0x080
-_TPM_LAYERS = (0x00000, 0xB0000, 0xC0000)
-"""The TPM itself and what speaks for it, the resource managers of kernel and tabrmd
-(tss2_common.h: TSS2_RESMGR_RC_LAYER, TSS2_RESMGR_TPM_RC_LAYER)."""
-
 
 NV_RANGE = range(0x01A10AE0, 0x01A10AF0)
 """Where our counter goes: 16 indices of the owner's range (TCG Registry of Reserved
 TPM 2.0 Handles 2.2.2: 0x01800000 to 0x01BFFFFF is the platform owner's)."""
 
 _T = TypeVar("_T")
-
-
-class TpmRefusedError(TpmError):
-    """The TPM answered with an error; `code` is TPM_RC without the layer."""
-
-    def __init__(self, command: str, code: int) -> None:
-        super().__init__(
-            f"the TPM refused {command} with 0x{code:x}",
-            f"what that means tells: tpm2_rc_decode 0x{code:x}",
-        )
-        self.code = code
-
-    @property
-    def is_wrong_authorisation(self) -> bool:
-        """Whether an authorisation value was wrong (TPM_RC_AUTH_FAIL, BAD_AUTH)."""
-        code = self.code & 0x0BF
-        return bool(self.code & _FORMAT_ONE) and code in (_RC_AUTH_FAIL, _RC_BAD_AUTH)
-
-    @property
-    def is_missing_handle(self) -> bool:
-        """Whether the object or index named does not exist (TPM_RC_HANDLE)."""
-        return bool(self.code & _FORMAT_ONE) and self.code & 0x0BF == RC_HANDLE
 
 
 class Hierarchy(Enum):
@@ -102,10 +70,19 @@ class Permanent:
 
 
 class Tpm:
-    """One connection. A context manager; every method is one or a few TPM commands."""
+    """One connection. A context manager; every method is one or a few TPM commands.
 
-    def __init__(self, tcti: str, seam: Seam | None = None) -> None:
+    `pause` is how it waits before it asks a busy TPM again (seconds).
+    """
+
+    def __init__(
+        self,
+        tcti: str,
+        seam: Seam | None = None,
+        pause: Callable[[float], object] = time.sleep,
+    ) -> None:
         self.seam = seam or Seam()
+        self.pause = pause
         try:
             self.esapi: Any = ESAPI(tcti=tcti)
         except (TSS2_Exception, RuntimeError, OSError, ValueError):
@@ -131,12 +108,30 @@ class Tpm:
         self.esapi.close()
 
     def run(self, command: str, call: Callable[..., _T], **arguments: object) -> _T:
-        """Send one command; TpmError (TpmRefusedError) on failure."""
+        """Send one command; TpmError (TpmRefusedError) on failure.
+
+        A TPM that is busy or spares its memory has not carried the command out, and is
+        asked again for a few seconds. (The TSS does that five times at once where it is
+        only busy, tpm2-tss esys_int.h, _ESYS_MAX_SUBMISSIONS.)
+        """
         with self.seam.step(command):
-            try:
-                return call(**arguments)
-            except TSS2_Exception as error:
-                raise _translated(command, int(error.rc)) from None
+            for wait in PAUSES:
+                try:
+                    return _sent(command, call, arguments)
+                except TpmRefusedError as refused:
+                    if not refused.passes:
+                        raise
+                self.pause(wait)
+            return _sent(command, call, arguments)
+
+    def flush(self, handle: object) -> None:
+        """Take a session or an object out of the TPM, if the TPM lets it go.
+
+        What is left is no harm, and no reason for a move to fail: the resource manager
+        removes it with the connection.
+        """
+        with suppress(TpmError):
+            self.run("FlushContext", self.esapi.flush_context, flush_handle=handle)
 
     # --- what the TPM says of itself ---
 
@@ -239,7 +234,7 @@ class Tpm:
             self.esapi.trsess_set_attributes(session=session, attributes=attributes)
             yield session
         finally:
-            self.run("FlushContext", self.esapi.flush_context, flush_handle=session)
+            self.flush(session)
 
     def set_auth(self, hierarchy: Hierarchy, value: bytes) -> None:
         """Tell the TSS (not the TPM) a hierarchy's authorisation value."""
@@ -283,7 +278,7 @@ class Tpm:
                 session1=session,
             )
         finally:
-            self.run("FlushContext", self.esapi.flush_context, flush_handle=trial)
+            self.flush(trial)
 
     # --- the counter ---
 
@@ -364,25 +359,8 @@ class Tpm:
 _TR = {Hierarchy.OWNER: ESYS_TR.OWNER, Hierarchy.LOCKOUT: ESYS_TR.LOCKOUT}
 
 
-def in_lockout(
-    command: str | None = None, *, reset_with: str = "the lockout authorisation"
-) -> LockoutError:
-    """Return the error of a TPM in lockout: for a command that it refused, or so."""
-    refused = "" if command is None else f" ({command})"
-    return LockoutError(
-        f"the TPM is in dictionary attack lockout{refused}",
-        "somebody guessed at it: wait until it recovers, or reset it with "
-        + reset_with,
-    )
-
-
-def _translated(command: str, rc: int) -> TpmError:
-    layer, code = rc & 0xFFFF0000, rc & 0xFFFF
-    if layer not in _TPM_LAYERS:
-        return TpmError(
-            f"the TPM did not answer {command} (TSS error 0x{rc:x})",
-            "is another program holding the TPM?",
-        )
-    if code == RC_LOCKOUT:
-        return in_lockout(command)
-    return TpmRefusedError(command, code)
+def _sent(command: str, call: Callable[..., _T], arguments: dict[str, object]) -> _T:
+    try:
+        return call(**arguments)
+    except TSS2_Exception as error:
+        raise refusal(command, int(error.rc)) from None

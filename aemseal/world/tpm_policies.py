@@ -10,7 +10,11 @@ from __future__ import annotations
 
 import struct
 
-from aemseal.world.tpm import Hierarchy, Tpm, TpmRefusedError
+from aemseal.world.tpm import Hierarchy, Tpm
+
+# isort: split
+# tpm2-pytss only after aemseal.world.tpm, which quiets what 2.3 warns of on import
+from tpm2_pytss import TSS2_Exception
 
 _CC_SET_PRIMARY_POLICY = 0x012E
 _HANDLES = {Hierarchy.OWNER: 0x40000001, Hierarchy.LOCKOUT: 0x4000000A}
@@ -31,10 +35,10 @@ def clear_policy(tpm: Tpm, hierarchy: Hierarchy) -> None:
     header = struct.pack(">HII", 0x8002, 10 + len(area), _CC_SET_PRIMARY_POLICY)
     line = tpm.esapi.get_tcti()
 
-    def exchange() -> bytes:
+    def exchange() -> None:
         line.transmit(header + area)
-        return bytes(line.receive())
+        code = int.from_bytes(bytes(line.receive())[6:10], "big")
+        if code and code not in _NO_SUCH_POLICY:
+            raise TSS2_Exception(code)
 
-    code = int.from_bytes(tpm.run("SetPrimaryPolicy", exchange)[6:10], "big")
-    if code and code not in _NO_SUCH_POLICY:
-        raise TpmRefusedError("SetPrimaryPolicy", code & 0xFFFF)
+    tpm.run("SetPrimaryPolicy", exchange)

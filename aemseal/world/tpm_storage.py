@@ -195,7 +195,7 @@ class Storage:
         try:
             yield handle, name_of(bytes(made.publicArea.marshal()))
         finally:
-            self.tpm.run("FlushContext", self.esapi.flush_context, flush_handle=handle)
+            self.tpm.flush(handle)
 
     def _opens(self, handle: int) -> bool:
         """Whether the key takes an empty password, tried once by sealing nothing.

@@ -113,7 +113,7 @@ class TestRefusals:
         define(tpm, "authread|read_stclear")
         index = tpm.esapi.tr_from_tpmpublic(handle=INDEX)
         tpm.esapi.nv_read_lock(nv_index=index, auth_handle=index)
-        with pytest.raises(TpmError, match="the TPM refused NV_Read with"):
+        with pytest.raises(TpmError, match="the TPM refused NV_Read: "):
             read_nv(tpm, INDEX)
 
 
