@@ -11,14 +11,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 . setup/common.sh
-
-cache=${AEMSEAL_CACHE:-.cache}
-
-# Every version of a package that the archives offer, oldest first.
-versions_of() {
-    apt-cache madison "$1" | awk -F'|' '/Packages$/ {gsub(/ /, "", $2); print $2}' |
-        sort -uV
-}
+. setup/unpack.sh
 
 # Names of packages that match a regular expression, oldest first.
 packages_named() { apt-cache pkgnames | grep -xE "$1" | sort -V; }
@@ -42,40 +35,6 @@ know_package_lists() {
     fi
 }
 
-# download PACKAGE VERSION FOLDER
-download() {
-    (cd "$3" && apt-get download -q "$1=$2") >/dev/null
-}
-
-# Old package lists name versions that the archives no longer hold: once, update them
-# and begin again with what they name now.
-start_over() {
-    [ -z "${AEMSEAL_LISTS_UPDATED:-}" ] || die "$1"
-    update_package_lists
-    AEMSEAL_LISTS_UPDATED=yes exec sh setup/boot-files.sh
-}
-
-# unpack FOLDER PACKAGE VERSION PATH...: the paths of the package, and VERSION last.
-unpack() {
-    folder=$1 package=$2 version=$3
-    shift 3
-    [ ! -f "$cache/$folder/VERSION" ] || return 0
-    [ -n "$version" ] || die "no package $package in this machine's archives"
-    say "unpacking $package $version into $cache/$folder"
-    scratch=$(mktemp -d)
-    # apt drops its rights to the user _apt, who must be able to write here.
-    [ "$(id -u)" != 0 ] || chown _apt "$scratch" 2>/dev/null || true
-    download "$package" "$version" "$scratch" ||
-        start_over "cannot download $package $version"
-    rm -rf "${cache:?}/$folder" "$cache/$folder.new"
-    mkdir -p "$cache/$folder.new"
-    dpkg-deb --fsys-tarfile "$scratch"/*.deb |
-        tar -x -C "$cache/$folder.new" --no-same-owner --wildcards "$@"
-    rm -rf "$scratch"
-    echo "$version" >"$cache/$folder.new/VERSION"
-    mv "$cache/$folder.new" "$cache/$folder"
-}
-
 # Whether xen.efi was looked for: an earlier set-up left it out, and so may a package.
 knows_efi() {
     [ ! -f "$cache/$1/NO-EFI" ] || return 0
@@ -89,8 +48,6 @@ unpack_xen() {
     unpack "$1" "$2" "$3" './boot/xen-*'
     knows_efi "$1" || touch "$cache/$1/NO-EFI"
 }
-
-latest() { versions_of "$1" | tail -n 1; }
 
 unpack_xen_and_linux() {
     xen=$(xen_package)

@@ -6,6 +6,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 . setup/common.sh
+. setup/system-packages.sh
 
 require_debian() {
     command -v apt-get >/dev/null 2>&1 ||
@@ -13,24 +14,6 @@ require_debian() {
             "elsewhere, install the counterparts of setup/packages.txt by hand"
     [ "$(dpkg --print-architecture)" = amd64 ] ||
         die "the boot files are for amd64, this is $(dpkg --print-architecture)"
-}
-
-missing_packages() {
-    sed 's/#.*//' setup/packages.txt | while read -r package; do
-        [ -n "$package" ] || continue
-        state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) || state=
-        [ "$state" = installed ] || printf '%s ' "$package"
-    done
-}
-
-install_system_packages() {
-    missing=$(missing_packages)
-    [ -n "$missing" ] || return 0
-    say "installing system packages: $missing"
-    # Word splitting is meant: a list of package names.
-    # shellcheck disable=SC2086
-    apt_or_update as_root env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends $missing
 }
 
 # Whether an interpreter is of the right version and has these modules.
@@ -91,6 +74,6 @@ make_environments() {
 }
 
 require_debian
-install_system_packages
+install_system_packages setup/packages.txt
 make_environments
 sh setup/boot-files.sh
