@@ -9,6 +9,7 @@ disk, and the boots that are accepted are those of the header that is on it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from aemseal.flows.boot_menu import boot_entry, read_menu
@@ -175,14 +176,16 @@ def enrol_keyfile_beside(
 # --- taking a key off its device ---
 
 
-def remove_keys(vault: Vault, state: VaultState) -> list[str]:
-    """Take our slot off the LUKS device itself; return what was left, in words.
+def remove_keys(vault: Vault, states: Iterable[VaultState]) -> list[str]:
+    """Take our slots off the LUKS devices themselves; return what was left, in words.
 
     Nothing but a slot that is marked as ours is killed. The header is another one then,
-    for boots that nothing is shown in any more.
+    for boots that nothing is shown in any more. `states` are all that may be on record.
     """
-    slot, left = kept_slot(state), []
-    if slot is not None:
+    left = []
+    for slot in dict.fromkeys(kept_slot(state) for state in states):
+        if slot is None:
+            continue
         try:
             vault.headers.kill(slot.uuid, slot.slot)
         except AemsealError as error:
@@ -190,5 +193,5 @@ def remove_keys(vault: Vault, state: VaultState) -> list[str]:
                 f"the key in slot {slot.slot} of the LUKS device {slot.uuid}, which "
                 f"nobody has any more: {error.message}"
             )
-        vault.headers.discard(slot.uuid)
+    vault.headers.discard_all()
     return left
