@@ -13,6 +13,7 @@ from typing import Any
 
 from aemseal.face import render
 from aemseal.face.named_file import open_named, read_named
+from aemseal.face.plans import fallbacks_report, plan_words
 from aemseal.face.run import Run
 from aemseal.flows.boot_menu import touch_everything
 from aemseal.flows.evidence import parse_named_log, read_launch
@@ -20,7 +21,7 @@ from aemseal.flows.explain_files import explain_files
 from aemseal.flows.hash_file import FileHash, hash_acm, hash_luks, hash_mle, hash_module
 from aemseal.flows.initramfs import ImageLists
 from aemseal.flows.media import medium_problems
-from aemseal.flows.moves import ACCEPTED, NOT_ACCEPTED, RETIRED, STAGED
+from aemseal.flows.moves import NOT_ACCEPTED, RETIRED
 from aemseal.flows.record import record
 from aemseal.flows.reseal import NextBoot, next_boot
 from aemseal.flows.state import FORESEEN_FILE, STATE_FILE, VaultState
@@ -52,8 +53,16 @@ from aemseal.world.recording import RecordedHost
 def predict_next(run: Run) -> NextBoot:
     """Predict the next boot, or that of --entry, against what is sealed."""
     state = run.require_state()
-    found = next_boot(run.host, state, entry=run.arguments.entry, asked=run.asked)
-    return replace(found, plan=ImageLists.kept(run.host).told(found.plan))
+    found = next_boot(
+        run.host,
+        state,
+        entry=run.arguments.entry,
+        asked=run.asked,
+        fallbacks=run.config.fallback_entries,
+    )
+    lists = ImageLists.kept(run.host)
+    fallbacks = (replace(each, plan=lists.told(each.plan)) for each in found.fallbacks)
+    return replace(found, plan=lists.told(found.plan), fallbacks=tuple(fallbacks))
 
 
 def verb_log(run: Run) -> int:
@@ -145,12 +154,10 @@ def verb_plan(run: Run) -> int:
     following = predict_next(run)
     if following.problem is not None:
         raise following.problem
-    run.terminal.result(
-        dict(plan_report(following.plan)), render.plan_lines(following.plan)
-    )
-    if following.standing in (ACCEPTED, STAGED):
-        return EXIT_DONE
-    return EXIT_RESEAL_NEEDED
+    report = dict(plan_report(following.plan, following.look.selection.algorithm))
+    report["fallbacks"] = fallbacks_report(following, done=False)
+    run.terminal.result(report, plan_words(following))
+    return EXIT_RESEAL_NEEDED if following.needs_reseal else EXIT_DONE
 
 
 def verb_explain(run: Run) -> int:
@@ -202,6 +209,7 @@ def verb_status(run: Run) -> int:
             entry=run.arguments.entry,
             trouble=trouble,
             media=() if run.is_recorded else medium_problems(run.files, run.state),
+            fallbacks=run.config.fallback_entries,
         )
         if state is not run.state and not run.is_recorded:
             _keep_check(run, state)
@@ -212,7 +220,8 @@ def verb_status(run: Run) -> int:
     run.terminal.result(render.status_report(found), render.status_lines(found))
     if found.problem is not None:
         return found.problem.exit_code
-    is_needed = found.next_boot in (NOT_ACCEPTED, RETIRED)
+    blind = any(each.is_blind for each in found.fallbacks)
+    is_needed = blind or found.next_boot in (NOT_ACCEPTED, RETIRED)
     return EXIT_RESEAL_NEEDED if is_needed else EXIT_DONE
 
 

@@ -11,28 +11,35 @@ from typing import TYPE_CHECKING
 from aemseal.face import render
 from aemseal.face.attended import attended
 from aemseal.face.looks import predict_next
+from aemseal.face.plans import fallbacks_report, plan_words
 from aemseal.face.run import Run
 from aemseal.flows.initramfs import ImageLists
 from aemseal.flows.moves import (
     ACCEPTED,
     STAGED,
+    Confirmation,
     cancel,
     require_accepted,
 )
-from aemseal.flows.reseal import NextBoot, confirm_running, foresee, reseal
+from aemseal.flows.reseal import (
+    NextBoot,
+    confirm_running,
+    foresee,
+    require_predicted,
+    reseal,
+)
 from aemseal.flows.state import VaultState
 from aemseal.flows.status import (
     explain_running,
     read_running,
 )
 from aemseal.flows.survey import Survey
-from aemseal.measure.plan import Plan
+from aemseal.measure.consent import Consent, require_known
 from aemseal.measure.reports import plan_report
 from aemseal.words.errors import (
     EXIT_DONE,
     NotAcceptedError,
     PredictionError,
-    UsageError,
 )
 
 if TYPE_CHECKING:
@@ -50,7 +57,8 @@ def _say_trouble(run: Run, trouble: str | None) -> None:
 
 
 def verb_reseal(run: Run) -> int:
-    """Stage the predicted boot beside the accepted one."""
+    """Stage the predicted boot beside the accepted one, and the fallback entries'."""
+    consents = [Consent.parse(text) for text in run.arguments.accept]
     with run.vault() as vault:
         vault.require_open(run.require_state())
         following = predict_next(run)
@@ -59,35 +67,35 @@ def verb_reseal(run: Run) -> int:
             if not run.arguments.dry_run:
                 foresee(vault, run.require_state(), following)
             raise following.problem
-        _require_known_names(following.plan, run.arguments.accept)
+        state = run.require_state()
+        plans = [following.plan, *following.plans(new_only=run.arguments.new_only)]
+        require_known(plans, consents, state.selection.algorithm)
         for line in _plan_words(following):
             run.terminal.say(line)
         if run.arguments.dry_run:
+            require_predicted(following)
             return _show_reseal(run, following, done=False)
-        state = run.require_state()
         after = reseal(
-            vault,
-            state,
-            following,
-            run.arguments.accept,
-            new_only=run.arguments.new_only,
+            vault, state, following, consents, new_only=run.arguments.new_only
         )
         _keep_lists(run, vault, after)
         if after.stale:
             run.terminal.say(f"aemseal: not refreshed: {', '.join(after.stale)}")
         moved = after.count != state.count
-        known = following.standing in (ACCEPTED, STAGED)
-        refreshed = moved and known and not run.arguments.new_only
-        if refreshed:
+        is_new = following.needs_reseal or run.arguments.new_only
+        if moved and not is_new:
             run.terminal.say("aemseal: wrote anew what was missing on a medium")
-        return _show_reseal(run, following, done=moved and not refreshed)
+        return _show_reseal(run, following, done=moved and is_new)
 
 
 def _show_reseal(run: Run, following: NextBoot, *, done: bool) -> int:
     if following.boot is None:
         raise following.problem or PredictionError("the next boot is not known")
     name = following.boot.name
-    if done:
+    is_staged = done and (
+        run.arguments.new_only or following.standing not in (ACCEPTED, STAGED)
+    )
+    if is_staged:
         line = f"staged: {name}; next step: reboot, then: aemseal confirm"
     elif following.standing == ACCEPTED:
         line = f"nothing to do: the next boot is the accepted one, {name}"
@@ -95,20 +103,24 @@ def _show_reseal(run: Run, following: NextBoot, *, done: bool) -> int:
         line = f"nothing to do: {name} is staged; next step: reboot"
     else:
         line = f"would stage: {name}; nothing was written"
+    new = [each.boot.name for each in following.new_fallbacks if each.boot is not None]
+    word = "staged" if done else "would stage"
     report = {
         "schema": "aemseal.reseal/1",
-        "staged": name if done else None,
-        "next_boot": STAGED if done else following.standing,
-        "plan": plan_report(following.plan),
+        "staged": name if is_staged else None,
+        "next_boot": STAGED if is_staged else following.standing,
+        "plan": plan_report(following.plan, following.look.selection.algorithm),
+        "fallbacks": fallbacks_report(following, done=done),
     }
-    run.terminal.result(report, [line])
+    lines = [line, *(f"{word} as a fallback: {each}" for each in new)]
+    run.terminal.result(report, lines)
     return EXIT_DONE
 
 
 def _plan_words(following: NextBoot) -> list[str]:
     look: Survey = following.look
     return [
-        *render.plan_lines(following.plan),
+        *plan_words(following),
         *render.pcr_lines(
             following.prediction,
             look.selection,
@@ -117,14 +129,6 @@ def _plan_words(following: NextBoot) -> list[str]:
         ),
         *(f"caution: {each}" for each in following.prediction.cautions),
     ]
-
-
-def _require_known_names(plan: Plan, accepted: list[str]) -> None:
-    names = [change.name for change in plan.changes]
-    for name in accepted:
-        if name not in names:
-            known = ", ".join(names) or "nothing"
-            raise UsageError(f"--accept {name}: no such change", f"changed: {known}")
 
 
 def verb_cancel(run: Run) -> int:
@@ -157,7 +161,10 @@ def verb_confirm(run: Run) -> int:
         state = run.require_state()
         vault.require_open(state)
         try:
-            done = confirm_running(vault, state, run.host)
+            done = confirm_running(
+                *(vault, state, run.host, run.config.fallback_entries),
+                rotate=run.config.rotate,
+            )
         except NotAcceptedError as error:
             why = explain_running(run.host, state, None)
             raise NotAcceptedError(error.message, why.advice) from None
@@ -168,17 +175,34 @@ def verb_confirm(run: Run) -> int:
         "accepted_as": done.accepted_as,
         "retired": list(done.retired),
         "stale_media": list(done.state.stale),
+        "fallbacks": [boot.name for boot in done.state.accepted if boot.fallback],
+        "rotated": done.rotated,
+        "not_rotated": done.not_rotated,
         **attending.report,
     }
+    if done.not_rotated is not None:
+        run.terminal.say(f"aemseal: not rotated: {done.not_rotated}: {_COPIES_LIVE}")
+    run.terminal.result(report, [*_confirm_lines(done), *attending.lines])
+    return EXIT_DONE
+
+
+_COPIES_LIVE = "a copy of a medium that somebody made opens as before"
+
+
+def _confirm_lines(done: Confirmation) -> list[str]:
+    """Say what was accepted, what was retired, and what waits."""
     if done.was_staged:
         lines = [f"confirmed: {done.accepted_as}"]
-        lines += [f"retired: {name}" for name in done.retired]
     else:
-        lines = [f"nothing to do: {done.accepted_as} is accepted already"]
+        lines = [f"{done.accepted_as} is accepted already"]
+        if not (done.rotated or done.retired or done.fallbacks):
+            lines = [f"nothing to do: {lines[0]}"]
         lines += [f"still staged: {boot.name}" for boot in done.state.staged]
-    lines += [f"not refreshed: {label}" for label in done.state.stale]
-    run.terminal.result(report, [*lines, *attending.lines])
-    return EXIT_DONE
+        if done.rotated:
+            lines.append("rotated: copies of a medium made before open no more")
+    lines += [f"accepted as a fallback: {name}" for name in done.fallbacks]
+    lines += [f"retired: {name}" for name in done.retired]
+    return lines + [f"not refreshed: {label}" for label in done.state.stale]
 
 
 def verb_remove(run: Run) -> int:

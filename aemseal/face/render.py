@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from aemseal.flows.attendance import SwitchedOn
+from aemseal.flows.fallback_entries import FallbackBoot
+from aemseal.flows.moves import NOT_ACCEPTED
+from aemseal.flows.state import SealedBoot
 from aemseal.flows.status import Status
 from aemseal.measure.boot_entry import Role
 from aemseal.measure.claims import Measurement, Prediction, SourceKind
+from aemseal.measure.consent import asked_for
 from aemseal.measure.explain import Explanation
 from aemseal.measure.file_changes import FileChanges, Mark
 from aemseal.measure.plan import Change, Component, OriginKind, Plan
@@ -134,13 +139,20 @@ def pcr_lines(
     return [*table(rows), f"(* sealed to: {selection})"]
 
 
-def plan_lines(plan: Plan) -> list[str]:
-    """Show what changed since the last verified boot, and who answers for it."""
+def plan_lines(plan: Plan, bank: HashAlgorithm | None = None) -> list[str]:
+    """Show what changed since the last verified boot, and who answers for it.
+
+    Of what nobody answers for, what to accept; `bank` is the one that is sealed to,
+    None where nothing can be accepted.
+    """
     if not plan.changes:
         return ["nothing changed since the last verified boot"]
     lines = []
     for change in plan.changes:
         lines += _change_lines(change)
+        if bank is not None and change.origin.kind is OriginKind.UNKNOWN:
+            word = shlex.quote(str(asked_for(change, bank)))
+            lines.append(f"    if it is yours: --accept {word}")
     return lines
 
 
@@ -182,10 +194,8 @@ def status_report(status: Status) -> dict[str, Any]:
     """Return the `aemseal.status/1` object."""
     return {
         "schema": "aemseal.status/1",
-        "accepted": [
-            {"name": each.name, "since": each.since} for each in status.accepted
-        ],
-        "staged": [{"name": each.name, "since": each.since} for each in status.staged],
+        "accepted": [_boot_report(each) for each in status.accepted],
+        "staged": [_boot_report(each) for each in status.staged],
         "this_boot": status.this_boot,
         "next_boot": status.next_boot,
         "checked": status.checked,
@@ -193,6 +203,14 @@ def status_report(status: Status) -> dict[str, Any]:
         "problem": status.problem.message if status.problem else None,
         "hint": status.problem.hint if status.problem else None,
         "stale_media": list(status.stale),
+        "fallbacks": [
+            {
+                "title": each.name,
+                "next_boot": NOT_ACCEPTED if each.is_blind else each.standing,
+                "problem": each.problem and each.problem.message,
+            }
+            for each in status.fallbacks
+        ],
         "warnings": list(status.warnings),
         "resets": resets_report(status.resets),
         "tries": status.tries
@@ -215,10 +233,14 @@ def resets_report(resets: SwitchedOn | None) -> dict[str, Any] | None:
     }
 
 
+def _boot_report(boot: SealedBoot) -> dict[str, Any]:
+    return {"name": boot.name, "since": boot.since, "fallback": boot.fallback}
+
+
 def status_lines(status: Status) -> list[str]:
     """Show what is sealed to which boots, and the one thing to do next."""
     lines = [
-        f"{word:9} {boot.name} (since {boot.since})"
+        f"{word:9} {boot.name} (since {boot.since}{_AS_A_FALLBACK[boot.fallback]})"
         for word, boots in (("accepted:", status.accepted), ("staged:", status.staged))
         for boot in boots
     ]
@@ -226,6 +248,7 @@ def status_lines(status: Status) -> list[str]:
     lines += [
         f"this boot: {status.this_boot}",
         f"next boot: {status.next_boot}{when}",
+        *(_fallback_line(each) for each in status.fallbacks),
     ]
     if status.problem is not None:
         lines.append(f"problem:   {status.problem.message}")
@@ -237,6 +260,16 @@ def status_lines(status: Status) -> list[str]:
         lines.append(f"PIN tries: {tries.counted} of {tries.most} counted as failed")
     lines += [f"warning:   {each}" for each in status.warnings]
     return [*lines, f"next step: {status.next_step}"]
+
+
+_AS_A_FALLBACK = {False: "", True: ", a fallback"}
+
+
+def _fallback_line(fallback: FallbackBoot) -> str:
+    if fallback.problem is not None:
+        return f"blind:     {fallback.problem.message}"
+    word = "would be blind" if fallback.is_blind else fallback.standing
+    return f"fallback:  {fallback.name}: {word}"
 
 
 def _behind(pcr: int, changes: Plan) -> str:

@@ -81,36 +81,37 @@ def distinct(boots: Iterable[SealedBoot]) -> tuple[SealedBoot, ...]:
 
 
 def marked(
-    accepted: Iterable[SealedBoot],
-    usual: SealedBoot | None,
-    fallbacks: Collection[SealedBoot],
-) -> tuple[SealedBoot, ...]:
-    """Mark those accepted boots that the fallback entries boot with the files of now.
+    state: VaultState, usual: SealedBoot | None, fallbacks: Collection[SealedBoot]
+) -> VaultState:
+    """Mark those known boots that the fallback entries boot with the files of now.
 
     `usual` is the boot that GRUB starts by itself, which is no fallback; None where it
-    was not looked at. A boot that a fallback entry does not boot any more loses its
-    mark, and goes when the next boot is confirmed. One whose entry was not looked at
-    keeps it.
+    was not looked at. An accepted boot that its fallback entry does not boot any more
+    loses its mark, and goes when the next boot is confirmed. One whose entry was not
+    looked at keeps it.
     """
-    by_policy = {each.policy: each for each in fallbacks}
-    titles = {each.boot.title for each in fallbacks}
-    found = []
-    for boot in accepted:
-        same = by_policy.get(boot.policy)
-        if usual is not None and boot.policy == usual.policy:
-            title = usual.boot.title if boot.fallback else boot.boot.title
-            found.append(_with_mark(boot, title, fallback=False))
-        elif same is not None:
-            found.append(_with_mark(boot, same.boot.title, fallback=True))
-        elif boot.fallback and boot.boot.title in titles:
-            found.append(_with_mark(boot, boot.boot.title, fallback=False))
-        else:
-            found.append(boot)
-    return tuple(found)
+    titles = {} if usual is None else {usual.policy: (usual.boot.title, False)}
+    for each in fallbacks:
+        titles.setdefault(each.policy, (each.boot.title, True))
+    looked_at = {each.boot.title for each in fallbacks}
 
+    def mark(boot: SealedBoot) -> SealedBoot:
+        if boot.policy not in titles:
+            return boot
+        title, fallback = titles[boot.policy]
+        if not (fallback or boot.fallback):
+            return boot
+        return replace(boot, fallback=fallback, boot=replace(boot.boot, title=title))
 
-def _with_mark(boot: SealedBoot, title: str, *, fallback: bool) -> SealedBoot:
-    return replace(boot, fallback=fallback, boot=replace(boot.boot, title=title))
+    def unmark(boot: SealedBoot) -> SealedBoot:
+        is_old = boot.policy not in titles and boot.boot.title in looked_at
+        return replace(boot, fallback=boot.fallback and not is_old)
+
+    return replace(
+        state,
+        accepted=tuple(unmark(mark(boot)) for boot in state.accepted),
+        staged=tuple(mark(boot) for boot in state.staged),
+    )
 
 
 def require_room(state: VaultState) -> None:

@@ -78,15 +78,12 @@ def stage(
     VaultError, naming them, for more boots than fit.
     """
     require_accepted(state, running)
-    is_usual = predicted if is_next else None
-    accepted = marked(state.accepted, is_usual, fallbacks)
-    before, state = state, replace(state, accepted=accepted)
+    before, state = state, marked(state, predicted if is_next else None, fallbacks)
     coming = distinct((predicted, *fallbacks))
     if not is_next:  # it was asked for by its title, and may be a fallback
         coming = distinct((*fallbacks, predicted))
-    words = {standing(state, each.policy) for each in coming}
-    is_known = standing(state, predicted.policy) == ACCEPTED
-    if not new_only and is_known and words <= {ACCEPTED, STAGED}:
+    new = tuple(each for each in coming if standing(state, each.policy) != ACCEPTED)
+    if not new_only and all(standing(state, e.policy) == STAGED for e in new):
         return keep(vault, before, state)
     same, others = _apart(state.accepted, coming)
     running_ones = tuple(boot for boot in state.staged if boot.policy == running)
@@ -94,8 +91,7 @@ def stage(
     if new_only:
         state = _retiring(replace(state, accepted=same), (*others, *waiting))
         waiting = ()
-    new = tuple(each for each in coming if standing(state, each.policy) != ACCEPTED)
-    word = ACCEPTED if is_known else STAGED
+    word = STAGED if predicted.policy in {each.policy for each in new} else ACCEPTED
     checked = NextBootCheck(word, predicted.since) if is_next else None
     state = replace(state, staged=(*waiting, *new), checked=checked)
     require_room(state)

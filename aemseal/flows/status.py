@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from aemseal.flows.attendance import SwitchedOn, counted_now, switched_on
 from aemseal.flows.evidence import no_hook, read_hook_record, read_launch, require_hook
 from aemseal.flows.explain_search import recognise
+from aemseal.flows.fallback_entries import FallbackBoot
 from aemseal.flows.media import MediumProblem
 from aemseal.flows.moves import (
     ACCEPTED,
@@ -193,6 +194,7 @@ class Status:
     stale: tuple[str, ...] = ()
     resets: SwitchedOn | None = None
     tries: Tries | None = None
+    fallbacks: tuple[FallbackBoot, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -246,6 +248,7 @@ def status(
     entry: str | None = None,
     trouble: AemsealError | None = None,
     media: Sequence[MediumProblem] = (),
+    fallbacks: Sequence[str] = (),
 ) -> tuple[Status, VaultState]:
     """Return the status, and the state with what a check found.
 
@@ -254,7 +257,8 @@ def status(
     None for a recording, where no TPM can be asked. `trouble` is a move that was cut
     short: it comes first, since until it is settled the counter and the state need not
     agree. `media` is what is wrong with the media at hand. A check of an `entry` that
-    GRUB does not boot next is not kept.
+    GRUB does not boot next is not kept. The entries that `fallbacks` name are checked
+    with it, and that is not kept either.
     """
     this_boot, problem = _this_boot(host, state)
     problem = trouble or problem or _medium_error(media)
@@ -266,8 +270,9 @@ def status(
             shut, problem = True, error
         except TpmError as error:
             problem = error
+    beside: tuple[FallbackBoot, ...] = ()
     if check:
-        found, why = _check(host, state, entry)
+        found, why, beside = _check(host, state, entry, fallbacks)
         problem = problem or why
         following = NextBootCheck(found, host.now())
         if entry is None and (problem is None or isinstance(problem, BlindBootError)):
@@ -282,6 +287,7 @@ def status(
         shut=shut,
         problem=problem,
         stale=state.stale,
+        fallbacks=beside,
     )
     return replace(result, next_step=_next_step(result)), state
 
@@ -336,16 +342,17 @@ def _this_boot(host: Host, state: VaultState) -> tuple[str, AemsealError | None]
 
 
 def _check(
-    host: Host, state: VaultState, entry: str | None
-) -> tuple[str, AemsealError | None]:
+    host: Host, state: VaultState, entry: str | None, fallbacks: Sequence[str]
+) -> tuple[str, AemsealError | None, tuple[FallbackBoot, ...]]:
     try:
-        following = next_boot(host, state, entry=entry)
+        following = next_boot(host, state, entry=entry, fallbacks=fallbacks)
     except AemsealError as error:
-        return UNKNOWN, error
+        return UNKNOWN, error, ()
     if following.boot is None:
-        return UNKNOWN, following.problem
+        return UNKNOWN, following.problem, following.fallbacks
     word = following.standing
-    return (NOT_ACCEPTED if word == UNKNOWN else word), None
+    found = NOT_ACCEPTED if word == UNKNOWN else word
+    return found, None, following.fallbacks
 
 
 def _next_step(status: Status) -> str:
@@ -368,6 +375,13 @@ def _next_step(status: Status) -> str:
         return _STEP_FIRST_BOOT if not status.accepted else _STEP_EXPLAIN
     if status.this_boot == STAGED:
         return _STEP_CONFIRM
+    return _step_for_the_next_boot(status)
+
+
+def _step_for_the_next_boot(status: Status) -> str:
+    is_shown = status.next_boot in (ACCEPTED, STAGED)
+    if is_shown and any(each.is_blind for each in status.fallbacks):
+        return _STEP_FALLBACK
     return {
         ACCEPTED: _STEP_NOTHING,
         STAGED: _STEP_REBOOT,
@@ -400,6 +414,7 @@ _STEP_CONFIRM = "keep this boot and retire the one before it: aemseal confirm"
 _STEP_NOTHING = "nothing: the next boot will show the secret"
 _STEP_REBOOT = "reboot: the staged boot will show the secret"
 _STEP_RESEAL = "stage the next boot before you reboot: aemseal reseal"
+_STEP_FALLBACK = "a fallback entry would be blind; stage it, too: aemseal reseal"
 _STEP_RETIRED = (
     "do not reboot yet: the files in /boot are those of a retired boot; put the newer "
     "ones back"

@@ -7,7 +7,8 @@ and the digest that is planned, shown and sealed to is that of this one read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from aemseal.flows.boot_menu import (
@@ -43,6 +44,7 @@ from aemseal.words.digest import (
     PcrBank,
     PcrSelection,
 )
+from aemseal.words.errors import AemsealError
 from aemseal.words.events import EventLog
 from aemseal.words.wanted import FileFacts, Wanted
 from aemseal.world.host import Host
@@ -105,6 +107,19 @@ class Survey:
         """Return the entry with this title, else the one GRUB boots next."""
         found = self.menu.entry_titled(title) if title else self.menu.next_entry()
         return boot_entry(self.host, found)
+
+    def read_once(self, titles: Iterable[str | None]) -> None:
+        """Read what several entries want, each file once for all of them.
+
+        What cannot be read is passed over: the entry that wants it cannot be predicted.
+        """
+        asked: dict[Wanted, None] = {}
+        for title in titles:
+            with suppress(AemsealError):
+                asked.update(dict.fromkeys(wanted(self.entry(title))))
+        missing = [each for each in asked if each not in self.facts]
+        banks = (self.selection.algorithm,)
+        self.facts.update(look_where_possible(self.host, missing, banks))
 
     def predict(self, title: str | None, *, hook: bool) -> Prediction:
         """Predict a boot of this entry; `hook` says that PCR 13 will be measured.

@@ -9,7 +9,6 @@ components there are: each of the three is a change.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -19,7 +18,6 @@ from aemseal.measure.boot_entry import Role
 from aemseal.measure.claims import Measurement, Prediction, Source, SourceKind
 from aemseal.measure.file_changes import FileChanges
 from aemseal.words.digest import Digests
-from aemseal.words.errors import OriginError
 
 
 class OriginKind(Enum):
@@ -165,22 +163,6 @@ def plan(
             origin = _BUILT if is_built else _origin(name, other, here)
             changes.append(Change(name, role, one, other, origin))
     return Plan(tuple(changes))
-
-
-def require_origins(plan: Plan, accepted: Collection[str] = ()) -> None:
-    """Raise OriginError naming every unknown change that is not accepted by name."""
-    open_ = [each for each in plan.unknown if each.name not in accepted]
-    if not open_:
-        return
-    named = ", ".join(
-        f"{each.name} ({each.path})" if each.path else each.name for each in open_
-    )
-    names = dict.fromkeys([*accepted, *(each.name for each in open_)])
-    words = " ".join(f"--accept {shlex.quote(name)}" for name in names)
-    raise OriginError(
-        f"nobody answers for what changed in {named}",
-        f"if you made these changes yourself, say so: {words}",
-    )
 
 
 def components(measurements: Sequence[Measurement]) -> tuple[Component, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from aemseal.measure.claims import Measurement, Prediction, Source
+from aemseal.measure.consent import asked_for
 from aemseal.measure.explain import Explanation
 from aemseal.measure.file_changes import FileChanges
 from aemseal.measure.foreseen import Held
@@ -50,11 +51,14 @@ def predict_report(
     }
 
 
-def plan_report(plan: Plan) -> Json:
-    """Return the "aemseal.plan/1" object; `before` or `after` is null where absent."""
+def plan_report(plan: Plan, bank: HashAlgorithm | None = None) -> Json:
+    """Return the "aemseal.plan/1" object; `before` or `after` is null where absent.
+
+    `bank` is the one that is sealed to, None where nothing can be accepted.
+    """
     return {
         "schema": "aemseal.plan/1",
-        "changes": [_change(each) for each in plan.changes],
+        "changes": [_change(each, bank) for each in plan.changes],
     }
 
 
@@ -111,7 +115,8 @@ def _measurement(measurement: Measurement) -> Json:
     }
 
 
-def _change(change: Change) -> Json:
+def _change(change: Change, bank: HashAlgorithm | None) -> Json:
+    asked = None if bank is None else asked_for(change, bank)
     return {
         "name": change.name,
         "role": change.role.value,
@@ -123,6 +128,7 @@ def _change(change: Change) -> Json:
             "kind": change.origin.kind.value,
             "detail": change.origin.detail,
         },
+        "accept": asked and str(asked),
         **_files(change.files),
     }
 

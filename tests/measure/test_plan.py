@@ -32,10 +32,8 @@ from aemseal.measure.plan import (
     Plan,
     components,
     plan,
-    require_origins,
 )
 from aemseal.measure.reports import plan_report
-from aemseal.words.errors import OriginError
 
 UCODE = File("/boot/ucode.bin", b"microcode")
 XSM = File("/boot/xsm.bin", b"xsm policy")
@@ -181,41 +179,6 @@ def test_a_changed_luks_header_is_named_by_its_device() -> None:
     change = only(plan_of(a_boot(), replace(a_boot(), headers=((UUID, b"new key"),))))
     assert (change.name, change.pcrs) == ("luks", (13,))
     assert change.path == f"/dev/disk/by-uuid/{UUID}"
-
-
-# Consent
-
-
-def test_every_unknown_change_must_be_accepted_by_name() -> None:
-    following = replace(
-        a_boot().with_module(0, image=b"new"),
-        modules=(*a_boot().with_module(0, image=b"new").modules, UCODE, XSM),
-    )
-    plan = plan_of(a_boot(), following)
-    with pytest.raises(OriginError) as caught:
-        require_origins(plan, ["xen"])
-    assert caught.value.exit_code == 4
-    assert caught.value.message == (
-        "nobody answers for what changed in module (/boot/ucode.bin), "
-        "module 2 (/boot/xsm.bin)"
-    )
-    assert caught.value.hint is not None
-    assert caught.value.hint.endswith(
-        ": --accept xen --accept module --accept 'module 2'"
-    )
-    require_origins(plan, ["xen", "module", "module 2"])
-
-
-def test_a_change_without_a_file_is_named_alone() -> None:
-    one = Measurement(
-        17, {SHA256: SHA256.hash(b"1")}, Role.PLATFORM, Source(SourceKind.CARRIED)
-    )
-    with pytest.raises(OriginError, match=r"in platform$"):
-        require_origins(plan([], Prediction("tboot", "da", "t", (one,))))
-
-
-def test_nothing_unknown_needs_no_consent() -> None:
-    require_origins(Plan(()))
 
 
 # Every changed byte is accounted for
