@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from aemseal.flows import steps
 from aemseal.flows.attendance import SwitchedOn, counted_now, switched_on
 from aemseal.flows.evidence import no_hook, read_hook_record, read_launch, require_hook
 from aemseal.flows.explain_search import recognise
@@ -235,7 +236,7 @@ def nothing_enrolled(
 
     `is_halfway` says that an enrolment waits for a reboot.
     """
-    step = (trouble and trouble.hint) or (_STEP_HALFWAY if is_halfway else _STEP_ENROL)
+    step = (trouble and trouble.hint) or (steps.HALFWAY if is_halfway else steps.ENROL)
     return Status((), (), UNKNOWN, UNKNOWN, None, step, problem=trouble)
 
 
@@ -358,65 +359,33 @@ def _check(
 def _next_step(status: Status) -> str:
     """Choose the one thing to do next."""
     if isinstance(status.problem, TpmChangedError):
-        return _STEP_TPM
+        return steps.TPM
     if isinstance(status.problem, CutShortError):
-        return status.problem.hint or _STEP_PROBLEM
+        return status.problem.hint or steps.PROBLEM
     if status.this_boot in (UNMEASURED, RETIRED):
-        return _STEP_EXPLAIN
+        return steps.EXPLAIN
     if status.shut:
-        return _STEP_SHUT
+        return steps.SHUT
     if isinstance(status.problem, MediumError):
-        return status.problem.hint or _STEP_PROBLEM
+        return status.problem.hint or steps.PROBLEM
     if isinstance(status.problem, BlindBootError):
-        return _STEP_BLIND
+        return steps.BLIND
     if status.problem is not None:
-        return _STEP_PROBLEM
+        return steps.PROBLEM
     if status.this_boot == UNKNOWN:
-        return _STEP_FIRST_BOOT if not status.accepted else _STEP_EXPLAIN
+        return steps.FIRST_BOOT if not status.accepted else steps.EXPLAIN
     if status.this_boot == STAGED:
-        return _STEP_CONFIRM
+        return steps.CONFIRM
     return _step_for_the_next_boot(status)
 
 
 def _step_for_the_next_boot(status: Status) -> str:
     is_shown = status.next_boot in (ACCEPTED, STAGED)
     if is_shown and any(each.is_blind for each in status.fallbacks):
-        return _STEP_FALLBACK
+        return steps.FALLBACK
     return {
-        ACCEPTED: _STEP_NOTHING,
-        STAGED: _STEP_REBOOT,
-        NOT_ACCEPTED: _STEP_RESEAL,
-        RETIRED: _STEP_RETIRED,
-    }.get(status.next_boot, _STEP_CHECK if status.checked is None else _STEP_BLIND)
-
-
-_STEP_ENROL = "seal a secret: aemseal enrol text"
-_STEP_HALFWAY = (
-    "the initramfs with the hook is built: reboot, unless you have since, then enrol "
-    "again: aemseal enrol text"
-)
-_STEP_FIRST_BOOT = (
-    "reboot: the boot that enrol staged shows the secret; if it does not, see: "
-    "aemseal explain"
-)
-_STEP_TPM = "the TPM changed; see why: aemseal explain"
-_STEP_EXPLAIN = "this boot is not an accepted one; see why: aemseal explain"
-_STEP_BLIND = (
-    "the next boot will be blind: read what `aemseal reseal` says of it before you "
-    "reboot"
-)
-_STEP_PROBLEM = "put right what the problem says, then look again: aemseal status"
-_STEP_SHUT = (
-    "the vault is shut: somebody counted the TPM's counter on, or this disk is an "
-    "older copy; if you know which, take it down and enrol anew: aemseal remove"
-)
-_STEP_CONFIRM = "keep this boot and retire the one before it: aemseal confirm"
-_STEP_NOTHING = "nothing: the next boot will show the secret"
-_STEP_REBOOT = "reboot: the staged boot will show the secret"
-_STEP_RESEAL = "stage the next boot before you reboot: aemseal reseal"
-_STEP_FALLBACK = "a fallback entry would be blind; stage it, too: aemseal reseal"
-_STEP_RETIRED = (
-    "do not reboot yet: the files in /boot are those of a retired boot; put the newer "
-    "ones back"
-)
-_STEP_CHECK = "look at the next boot: aemseal status --check"
+        ACCEPTED: steps.NOTHING,
+        STAGED: steps.REBOOT,
+        NOT_ACCEPTED: steps.RESEAL,
+        RETIRED: steps.RETIRED,
+    }.get(status.next_boot, steps.CHECK if status.checked is None else steps.BLIND)
