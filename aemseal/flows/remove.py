@@ -2,7 +2,7 @@
 """The use case `remove`: everything of ours out of the TPM, the media and the disk.
 
 The way out of every other trouble, so nothing has to be in order: not the state, not a
-journal, not the TPM. What cannot be removed is named and left. The TPM comes first and
+journal, not the TPM. What cannot be removed is named and left. LUKS and TPM come first,
 state.json last: cut anywhere, `remove` again takes down what is left.
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 
 from aemseal.flows import owner
 from aemseal.flows.journal import JOURNAL_FILE, Journal, Sealing, parse_journal
+from aemseal.flows.keyfile import remove_keys
 from aemseal.flows.provision import HOOK_FOLDER
 from aemseal.flows.publishing import KEPT_PREFIX, remove_everything
 from aemseal.flows.state import STATE_FILE, VaultState, nothing_sealed
@@ -30,7 +31,7 @@ from aemseal.world.tpm_storage import SRK_HANDLE
 
 _OURS = re.compile(
     r"journal\.json|foreseen\.json|initramfs\.json|key-[0-9]+\.pem|vault-.+"
-    r"|luks-.+\.(header|now)|lockout\.refused|\..+\.[0-9a-f]{16}\.new"
+    r"|luks-.+\.(header|before)|lockout\.refused|\..+\.[0-9a-f]{16}\.new"
 )
 """Files of ours in /var/lib/aemseal, but for state.json and what the TPM may still
 need: owner.auth and lockout.auth go when their values do."""
@@ -59,7 +60,7 @@ def remove(
     if not _anything(vault):
         raise nothing_sealed()
     states = _known_states(vault)
-    left: list[str] = []
+    left = remove_keys(vault, states)
     with _session(vault, states) as session:
         left += _free_the_tpm(vault, states, session, foreign_owner)
     left += _clear_media(vault, states, configured)
