@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from aemseal.flows.boot_places import boot_places
 from aemseal.flows.owner import LOCKOUT_FILE, OWNER_FILE, kept_owners
 from aemseal.flows.sealing import ToSeal, seal_generation
 from aemseal.flows.state import STATE_FILE, VaultState
 from aemseal.flows.tries import with_lockout_value
 from aemseal.flows.vault import Vault
+from aemseal.formats.boot_conf import boot_conf
 from aemseal.formats.hook_files import hook_conf
 from aemseal.words.digest import PcrSelection
 from aemseal.words.errors import TpmError, VaultError
@@ -135,10 +137,20 @@ def _set_auth(vault: Vault, hierarchy: Hierarchy, path: str, session: Any) -> No
     vault.tpm.change_auth(hierarchy, value, session)
 
 
-def write_hook_files(vault: Vault, key: StorageKey, selection: PcrSelection) -> None:
-    """Write what the initramfs must carry: the pinned key, and the selection."""
+def write_hook_files(
+    vault: Vault,
+    key: StorageKey,
+    selection: PcrSelection,
+    media: Sequence[Medium] = (),
+) -> None:
+    """Write what the initramfs must carry: the pinned key, the selection, the media.
+
+    VaultError, with nothing written, where a medium cannot be found by an initramfs.
+    """
+    places = boot_places(vault.files.root, media)
     vault.files.write(f"{HOOK_FOLDER}/srk.tr", key.serialized)
     vault.files.write(f"{HOOK_FOLDER}/hook.conf", hook_conf(selection), mode=0o644)
+    vault.files.write(f"{HOOK_FOLDER}/boot.conf", boot_conf(places), mode=0o644)
 
 
 def seal(

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from aemseal.formats.boot_conf import is_folder, is_spec
 from aemseal.formats.text_lines import is_name
 from aemseal.words.digest import PcrSelection
 from aemseal.words.errors import AemsealError, EvidenceError, SelectionError
@@ -44,12 +45,16 @@ class Medium:
     """A place where sealed files lie: its label, and its folder below the root.
 
     `carried` says that its owner takes it along, so that who finds the machine does
-    not find the medium: a stick, or a /boot on one.
+    not find the medium: a stick, or a /boot on one. `device` is how the initramfs
+    finds it (`UUID=...` or `LABEL=...`), `folder` where its files lie on it; None =
+    as it is mounted now.
     """
 
     label: str
     path: str
     carried: bool = False
+    device: str | None = None
+    folder: str | None = None
 
     def __post_init__(self) -> None:
         if not is_name(self.label):
@@ -224,10 +229,26 @@ def _media(key: str, node: yaml.Node) -> tuple[Medium, ...]:
     return tuple(media)
 
 
+def _device(key: str, node: yaml.Node) -> str:
+    spec = _text(key, node)
+    if not is_spec(spec):
+        raise _fail(node, f"{key} {spec!r} is neither UUID=... nor LABEL=...")
+    return spec
+
+
+def _folder(key: str, node: yaml.Node) -> str:
+    folder = _text(key, node)
+    if not is_folder(folder):
+        raise _fail(node, f"{key} {folder!r} is not a folder of A-Z a-z 0-9 . _ -")
+    return folder
+
+
 _MEDIUM_KEYS: dict[str, Callable[[str, yaml.Node], Any]] = {
     "label": _label,
     "path": _path,
     "carried": _yes_or_no,
+    "device": _device,
+    "folder": _folder,
 }
 
 _KEYS: dict[str, Callable[[str, yaml.Node], Any]] = {
