@@ -20,6 +20,7 @@ from aemseal.measure.plan import Plan
 from aemseal.words.errors import EXIT_DONE, AemsealError
 
 if TYPE_CHECKING:
+    from aemseal.flows.first_boot import Setting
     from aemseal.flows.sealing import ToSeal
     from aemseal.flows.vault import Vault
 
@@ -76,34 +77,38 @@ KINDS: Mapping[str, Callable[[Run], int]] = {
 def _enrol_first(run: Run, vault: Vault, asking: Asking) -> int:
     """Seal to the running boot, or to the next one with the hook in it."""
     # here, not above: they load the TPM's library, which most verbs do without
-    from aemseal.flows.enrol import Enrolment, enrol, read_foreign_owner
-    from aemseal.world.programs import run_program
+    from aemseal.flows.enrol import Enrolment, enrol
 
-    lists = ImageLists(run.host)
-    state = enrol(
-        Enrolment(
-            host=run.host,
-            host_now=run.live_host,
-            vault=vault,
-            config=run.config,
-            kind=asking.kind,
-            secret=asking,
-            asked=run.asked,
-            entry=run.arguments.entry,
-            rebuild=run_program,
-            say=run.terminal.say,
-            show=lambda changes: _say_plan(run, changes),
-            foreign_owner=read_foreign_owner(vault, run.config),
-            lists=lists,
-        )
-    )
-    trouble = lists.keep(vault.files, state)
+    setting = setting_of(run, vault)
+    state = enrol(Enrolment(setting, asking.kind, asking))
+    trouble = setting.lists.keep(vault.files, state)
     if trouble is not None:
         run.terminal.say(f"aemseal: {trouble}")
     boots = (*state.accepted, *state.staged)
     word = "accepted" if state.accepted else "staged"
     lines = [f"sealed to {state.selection}", f"{word}: {boots[0].name}"]
     return show_enrolled(run, state, lines)
+
+
+def setting_of(run: Run, vault: Vault) -> Setting:
+    """Return the machine of this run, as what is sealed anew needs it."""
+    from aemseal.flows.enrol import read_foreign_owner
+    from aemseal.flows.first_boot import Setting
+    from aemseal.world.programs import run_program
+
+    return Setting(
+        host=run.host,
+        host_now=run.live_host,
+        vault=vault,
+        config=run.config,
+        asked=run.asked,
+        entry=run.arguments.entry,
+        rebuild=run_program,
+        say=run.terminal.say,
+        show=lambda changes: _say_plan(run, changes),
+        foreign_owner=read_foreign_owner(vault, run.config),
+        lists=ImageLists(run.host),
+    )
 
 
 def _enrol_beside(run: Run, vault: Vault, asking: Asking) -> int:

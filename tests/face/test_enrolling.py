@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 from attacker import AEM_SRK_PUBLIC, COUNTER_LIKE_OURS, Attacker
 from laptop import CARRIED, KERNEL, MODELS, SECRET, Laptop, MakeLaptop, changed
-from refusals import CONFIG, GRUB, refuses
+from refusals import CONFIG, GRUB, STATE, refuses
 from tpm_sim.initramfs import build_command
 from tpm_sim.machines import TBOOT_DA, TBOOT_LEGACY, MachineModel
 from unsealer import connected
@@ -202,7 +202,7 @@ def test_enrolling_an_accepted_boot_says_what_grub_boots_next(own: MakeLaptop) -
     config = laptop.path(GRUB).read_bytes()
     found = []
     for now in (config, with_first_entry(config, "rescue", with_shell), b"menuentry {"):
-        assert laptop.aemseal("remove").code == 0
+        laptop.path(STATE).unlink(missing_ok=True)
         with changed(laptop, GRUB, now):
             ran = laptop.enrol()
         if ran.code:
@@ -218,7 +218,7 @@ def test_enrolling_an_accepted_boot_says_what_grub_boots_next(own: MakeLaptop) -
 
 
 def enrol_anew(laptop: Laptop, *arguments: str) -> list[str]:
-    assert laptop.aemseal("remove").code == 0
+    laptop.path(STATE).unlink()
     ran = laptop.enrol("--json", *arguments)
     assert ran.code == 0, ran.told
     return [word for word in ("accepted", "staged") if ran.report[word]]
@@ -265,7 +265,7 @@ def test_no_boot_is_accepted_whose_initramfs_pins_another_key(own: MakeLaptop) -
         other.persist(other.primary(AEM_SRK_PUBLIC, b"AEM's password"), SRK_HANDLE)
     assert laptop.enrol().code == 0
     assert laptop.shows_the_secret()
-    assert laptop.aemseal("remove").code == 0
+    laptop.path(STATE).unlink()
     owner = laptop.path("/var/lib/aemseal/owner.auth").read_bytes()
     with connected(laptop.machine.tcti) as esapi:
         other = Attacker(esapi, owner)
