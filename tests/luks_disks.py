@@ -99,7 +99,7 @@ class LuksDisk:
     def tokens(self) -> list[dict[str, Any]]:
         return list(self.metadata["tokens"].values())
 
-    def add(self, key: bytes) -> None:
+    def add(self, key: bytes, passphrase: bytes = PASSPHRASE) -> None:
         """Do what somebody else may do: add a key in place."""
         with tempfile.NamedTemporaryFile() as file:
             file.write(key)
@@ -107,7 +107,7 @@ class LuksDisk:
             did(
                 *("luksAddKey", "--batch-mode", *CHEAP, "--key-file", "-"),
                 *(self.path, file.name),
-                stdin=PASSPHRASE,
+                stdin=passphrase,
             )
 
     def kill(self, slot: int) -> None:

@@ -91,7 +91,11 @@ def parser() -> _Parser:
     enrolling.add_argument(
         "kind",
         choices=tuple(enrol.KINDS),
-        help="text: from stdin or a prompt without echo; totp: codes of an app",
+        help="text: from stdin or a prompt without echo; totp: codes of an app; "
+        "keyfile: a key that opens the disk",
+    )
+    enrolling.add_argument(
+        "--disk", metavar="UUID", help="the LUKS device of a keyfile, if there are more"
     )
     _add_pin(enrolling)
     _add_reseal(add("reseal", moves.verb_reseal, "accept the next boot beside this"))

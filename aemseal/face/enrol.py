@@ -14,7 +14,7 @@ from aemseal.face.pin import read_pin
 from aemseal.face.run import Run
 from aemseal.flows.initramfs import ImageLists
 from aemseal.flows.moves import NOT_ACCEPTED
-from aemseal.flows.secret import TOTP
+from aemseal.flows.secret import KEYFILE, TOTP
 from aemseal.flows.state import VaultState
 from aemseal.measure.plan import Plan
 from aemseal.words.errors import EXIT_DONE, AemsealError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from aemseal.flows.first_boot import Setting
     from aemseal.flows.sealing import ToSeal
     from aemseal.flows.vault import Vault
+    from aemseal.world.luks_headers import HeaderChange
 
 
 @dataclass
@@ -42,6 +43,10 @@ class Asking:
         self.is_answered = True
         return ToSeal(secret, pin)
 
+    def header(self) -> HeaderChange | None:
+        """Return the LUKS header that was drafted: only for a keyfile there is one."""
+        return None
+
 
 def verb_enrol(run: Run) -> int:
     """Seal a secret of the kind that was named."""
@@ -54,7 +59,7 @@ def enrol_shown(run: Run, kind: str) -> int:
         asking = Asking(run, kind)
         try:
             if vault.load() is None:
-                return _enrol_first(run, vault, asking)
+                return show_enrolled(run, *enrol_first(run, vault, asking))
             return _enrol_beside(run, vault, asking)
         except (AemsealError, KeyboardInterrupt):
             if asking.is_answered and kind == TOTP:
@@ -68,26 +73,35 @@ _PHONE_ENTRY = (
 )
 
 
+def _enrol_keyfile(run: Run) -> int:
+    from aemseal.face.enrol_keyfile import enrol_keyfile  # it builds on this module
+
+    return enrol_keyfile(run)
+
+
 KINDS: Mapping[str, Callable[[Run], int]] = {
-    kind: partial(enrol_shown, kind=kind) for kind in ASKED
+    **{kind: partial(enrol_shown, kind=kind) for kind in ASKED},
+    KEYFILE: _enrol_keyfile,
 }
 """How each kind is enrolled; each holds the vault itself, and returns the exit code."""
 
 
-def _enrol_first(run: Run, vault: Vault, asking: Asking) -> int:
-    """Seal to the running boot, or to the next one with the hook in it."""
+def enrol_first(run: Run, vault: Vault, asking: Asking) -> tuple[VaultState, list[str]]:
+    """Seal to the running boot, or to the next one with the hook in it.
+
+    Returns the state, and what was done, in words.
+    """
     # here, not above: they load the TPM's library, which most verbs do without
     from aemseal.flows.enrol import Enrolment, enrol
 
     setting = setting_of(run, vault)
-    state = enrol(Enrolment(setting, asking.kind, asking))
+    state = enrol(Enrolment(setting, asking.kind, asking, asking.header))
     trouble = setting.lists.keep(vault.files, state)
     if trouble is not None:
         run.terminal.say(f"aemseal: {trouble}")
     boots = (*state.accepted, *state.staged)
     word = "accepted" if state.accepted else "staged"
-    lines = [f"sealed to {state.selection}", f"{word}: {boots[0].name}"]
-    return show_enrolled(run, state, lines)
+    return state, [f"sealed to {state.selection}", f"{word}: {boots[0].name}"]
 
 
 def setting_of(run: Run, vault: Vault) -> Setting:

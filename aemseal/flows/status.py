@@ -12,6 +12,7 @@ from aemseal.flows.attendance import SwitchedOn, counted_now, switched_on
 from aemseal.flows.evidence import no_hook, read_hook_record, read_launch, require_hook
 from aemseal.flows.explain_search import recognise
 from aemseal.flows.fallback_entries import FallbackBoot
+from aemseal.flows.luks_boots import lost_key
 from aemseal.flows.media import MediumProblem
 from aemseal.flows.moves import (
     ACCEPTED,
@@ -182,6 +183,7 @@ class Status:
 
     `resets` are switch-ons without a confirmed boot, `tries` those of a PIN: None
     where there were none, where no secret has a PIN, and where no TPM can be asked.
+    `lost_key` is of a keyfile that opens no disk.
     """
 
     accepted: tuple[SealedBoot, ...]
@@ -196,6 +198,7 @@ class Status:
     resets: SwitchedOn | None = None
     tries: Tries | None = None
     fallbacks: tuple[FallbackBoot, ...] = ()
+    lost_key: VaultError | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -203,6 +206,7 @@ class Status:
         told = (
             self.resets and self.resets.sentence,
             self.tries and self.tries.warning,
+            self.lost_key and f"{self.lost_key.message}; {self.lost_key.hint}",
         )
         return tuple(each for each in told if each)
 
@@ -289,6 +293,7 @@ def status(
         problem=problem,
         stale=state.stale,
         fallbacks=beside,
+        lost_key=lost_key(state),
     )
     return replace(result, next_step=_next_step(result)), state
 
