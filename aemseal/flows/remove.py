@@ -25,7 +25,7 @@ from aemseal.formats.slot import VaultFile
 from aemseal.words.errors import AemsealError, TpmChangedError, TpmError, VaultError
 from aemseal.world.config import Medium
 from aemseal.world.storage_key import StorageKey
-from aemseal.world.store import LOCK_FILE, STATE_FOLDER
+from aemseal.world.store import STATE_FOLDER
 from aemseal.world.tpm import NV_RANGE, Hierarchy
 from aemseal.world.tpm_storage import SRK_HANDLE
 
@@ -33,15 +33,22 @@ _OURS = re.compile(
     r"journal\.json|foreseen\.json|initramfs\.json|key-[0-9]+\.pem|vault-.+"
     r"|luks-.+\.(header|before)|lockout\.refused|\..+\.[0-9a-f]{16}\.new"
 )
-"""Files of ours in /var/lib/aemseal, but for state.json and what the TPM may still
-need: owner.auth and lockout.auth go when their values do."""
+"""Files of ours in /var/lib/aemseal that go with the vault."""
+
+_LAST = {
+    path.rpartition("/")[2]
+    for path in (
+        STATE_FILE,
+        *(owner.OWNER_FILE, owner.NEXT_OWNER_FILE),
+        *(owner.LOCKOUT_FILE, owner.NEXT_LOCKOUT_FILE),
+    )
+}
+"""Those that go when all else has, or when the TPM's value does."""
 
 _IN_THE_INITRAMFS = (
     "aemseal's hook in the initramfs: build that anew, or each boot says that no vault "
     "was found"
 )
-
-_LOCK = LOCK_FILE.rpartition("/")[2]
 
 
 def remove(
@@ -74,8 +81,10 @@ def remove(
 
 def _anything(vault: Vault) -> bool:
     """Whether a file of ours is here, or of the hook; the lock always is."""
-    names = set(vault.files.names(STATE_FOLDER)) - {_LOCK, "hook"}
-    return bool(names or vault.files.names(HOOK_FOLDER))
+    names = vault.files.names(STATE_FOLDER)
+    return bool(vault.files.names(HOOK_FOLDER)) or any(
+        name in _LAST or _OURS.fullmatch(name) for name in names
+    )
 
 
 def _known_states(vault: Vault) -> list[VaultState]:

@@ -190,6 +190,8 @@ def test_what_others_put_in_our_folder_stays(world: World) -> None:
     path(world, f"{STATE_FOLDER}/notes").write_bytes(b"of the person")
     removed(world)
     assert ours_left(world) == {"notes"}
+    with pytest.raises(VaultError, match="nothing is sealed"):
+        removed(world)
 
 
 @pytest.mark.parametrize("journal", [1, 2], ids=["begun", "promised"])
