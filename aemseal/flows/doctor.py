@@ -17,7 +17,14 @@ from aemseal.flows import (
     doctor_media,
     doctor_tpm,
 )
-from aemseal.flows.doctor_patient import Check, Finding, Patient, Result, SkippedError
+from aemseal.flows.doctor_patient import (
+    Check,
+    Finding,
+    Patient,
+    Result,
+    SkippedError,
+    failed,
+)
 from aemseal.words.errors import AemsealError, EvidenceError, TpmError
 from aemseal.world.recording import NotToldError
 
@@ -54,7 +61,10 @@ def _made(patient: Patient, check: Check) -> Finding:
     except NotToldError as error:
         return Finding(Result.SKIPPED, error.message)
     except AemsealError as error:
-        return Finding(Result.FAILED, error.message, error.hint)
+        return failed(error.message, error.hint or _LOOK_AGAIN)
+
+
+_LOOK_AGAIN = "put that right, then look again: aemseal doctor"
 
 
 def exit_code(found: Iterable[Checked]) -> int:

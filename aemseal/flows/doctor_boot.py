@@ -24,7 +24,13 @@ from aemseal.formats.file_list import FileKind, FileList, ListedFile
 from aemseal.formats.hook_files import hook_conf, pin_of
 from aemseal.measure.luks import LUKS_PCR
 from aemseal.measure.replay import require_launch
-from aemseal.words.errors import AemsealError, PredictionError, TpmError
+from aemseal.words.errors import (
+    AemsealError,
+    EvidenceError,
+    PredictionError,
+    TpmError,
+    UnmeasuredError,
+)
 
 HOOK_PROGRAM = "usr/lib/aemseal/aemseal-unseal"
 _CONF, _PIN = "etc/aemseal/hook.conf", "etc/aemseal/srk.tr"
@@ -54,7 +60,10 @@ def log_replays(patient: Patient) -> Finding:
     """Require a log of the launch that gives the TPM's PCRs."""
     if patient.open_tpm is not None:
         _ = patient.tpm
-    where, _, _ = read_launch(patient.host, patient.algorithm)
+    try:
+        where, _, _ = read_launch(patient.host, patient.algorithm)
+    except UnmeasuredError:
+        raise SkippedError("there was no dynamic launch to log") from None
     look = patient.require_survey()
     return ok(f"the log {where} replays to the TPM's {look.selection}")
 
@@ -116,8 +125,7 @@ def next_boot_opens(patient: Patient) -> Finding:
     """Predict the next boot, and say whether it will show the secret."""
     look = patient.look
     state = patient.state if isinstance(patient.state, VaultState) else None
-    has_hook = look.hook is not None or state is not None
-    prediction = refuse_unpredicted(look.predict(None, hook=has_hook), look.selection)
+    prediction = refuse_unpredicted(look.predict(None, hook=True), look.selection)
     if state is None:
         refused = [each for each in prediction.refusals if each.pcr in look.selection]
         if refused:
@@ -220,11 +228,18 @@ def nothing_is_resumed(patient: Patient) -> Finding:
             "says, and the next boot's command line has no noresume",
             add,
         )
-    if patient.disks is not None and patient.disks.swaps():
+    if _has_swap(patient):
         return warning(
             "there is swap space, and the next boot's command line has no noresume", add
         )
     return ok("nothing says from where to resume")
+
+
+def _has_swap(patient: Patient) -> bool:
+    try:
+        return patient.disks is not None and bool(patient.disks.swaps())
+    except EvidenceError:
+        return False
 
 
 def no_credentials_come_in(patient: Patient) -> Finding:

@@ -11,6 +11,7 @@ from aemseal.flows.doctor_patient import (
     failed,
     ok,
 )
+from aemseal.words.errors import EvidenceError
 from aemseal.world.disks import Disks
 
 
@@ -27,7 +28,10 @@ def root_is_encrypted(patient: Patient) -> Finding:
 def swap_is_encrypted(patient: Patient) -> Finding:
     """Require that all swap space in use is encrypted, too."""
     disks = _disks(patient)
-    swaps = disks.swaps()
+    try:
+        swaps = disks.swaps()
+    except EvidenceError as error:
+        raise SkippedError(error.message) from None
     for path in swaps:
         number = disks.number_of(path)
         if number is None:  # a file, not a device

@@ -52,6 +52,7 @@ def config_parses(patient: Patient) -> Finding:
     """/etc/aemseal.yaml says what it may say."""
     if isinstance(patient.config, AemsealError):
         raise patient.config
+    _ = patient.owned
     return ok(f"{CONFIG_FILE} is in order")
 
 
@@ -103,8 +104,8 @@ def signing_key_is_there(patient: Patient) -> Finding:
     state, files = patient.sealed, patient.owned
     key = load_key(files, state.generation)
     for medium in state.media:
-        kept = files.read(kept_vault_file(medium.label))
-        if kept is not None and VaultFile.parse(kept).key != key.public:
+        kept = _parsed(files.read(kept_vault_file(medium.label)) or b"")
+        if kept is not None and kept.key != key.public:
             return failed(
                 f"{key_file(state.generation)} is not the key that {medium.label} was "
                 "sealed to: no boot could be accepted any more",
@@ -113,20 +114,26 @@ def signing_key_is_there(patient: Patient) -> Finding:
     return ok("the signing key is there, and is the one that was sealed to")
 
 
+def _parsed(kept: bytes) -> VaultFile | None:
+    try:
+        return VaultFile.parse(kept)
+    except AemsealError:
+        return None
+
+
 def copies_are_there(patient: Patient) -> Finding:
     """Each medium's vault file has its copy on the encrypted root."""
     state, files = patient.sealed, patient.owned
     for medium in state.media:
         path = kept_vault_file(medium.label)
         kept = files.read(path)
-        if kept is None:
+        if kept is None or _parsed(kept) is None:
             return warning(
-                f"{path} is missing: a medium that is lost or damaged cannot be "
-                "written again",
+                f"{path} is {'missing' if kept is None else 'damaged'}: a medium that "
+                "is lost or damaged cannot be written again",
                 "take it from a backup of the encrypted root; or begin anew with: "
                 "aemseal recover",
             )
-        VaultFile.parse(kept)
     return ok("there is a copy of every medium's vault file")
 
 

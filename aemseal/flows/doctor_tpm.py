@@ -211,7 +211,8 @@ def nobody_switched_it_on(patient: Patient) -> Finding:
         )
     if state.attendance is None:
         raise SkippedError("no boot was confirmed yet: aemseal confirm begins to count")
-    return ok(f"nobody switched the machine on since {state.attendance.time} but you")
+    since = state.attendance.time
+    return ok(f"no switch-on without a confirmed boot is counted since {since}")
 
 
 CHECKS: Checks = (

@@ -67,7 +67,12 @@ class Disks:
         return found
 
     def swaps(self) -> tuple[str, ...]:
-        """Return the swap devices and files that are in use, without those in RAM."""
+        """Return the swap devices and files that are in use, without those in RAM.
+
+        EvidenceError where the kernel does not tell.
+        """
+        if not self._files.exists(SWAPS):
+            raise EvidenceError(f"{SWAPS} does not exist")
         rows = [line.split() for line in self._text(SWAPS).splitlines()[1:]]
         paths = [_unescaped(row[0]) for row in rows if row]
         return tuple(

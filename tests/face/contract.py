@@ -78,6 +78,7 @@ ROLES = {
     *("platform", "skl", "cmdline", "boot-info"),
 }
 NONE = type(None)
+RESETS = ({"count": int, "since": time, "other_tpm": bool}, NONE)
 BOOTS = [{"name": str, "since": time}]
 STATE = ({"path?": str, "cmdline?": str}, NONE)
 
@@ -143,6 +144,9 @@ SHAPES: Mapping[str, Any] = {
         "next_boot": {"accepted", "staged", "not-accepted", "retired", "unknown"},
         "checked": (time, NONE),
         "next_step": str,
+        "warnings": [str],
+        "resets": RESETS,
+        "tries": ({"counted": int, "left": int, "most": int}, NONE),
     },
     "plan": {
         "schema": {"aemseal.plan/1"},
@@ -197,6 +201,20 @@ SHAPES: Mapping[str, Any] = {
         "accepted_as": str,
         "retired": [str],
         "stale_media": [str],
+        "resets": RESETS,
+        "tries_counted": (int, NONE),
+        "tries_trouble": (str, NONE),
+    },
+    "doctor": {
+        "schema": {"aemseal.doctor/1"},
+        "checks": [
+            {
+                "name": str,
+                "result": {"ok", "warning", "failed", "skipped"},
+                "message": str,
+                "hint": (str, NONE),
+            }
+        ],
     },
     "error": {
         "schema": {"aemseal.error/1"},
