@@ -13,7 +13,7 @@ from typing import Any
 
 from aemseal.face import render
 from aemseal.face.named_file import open_named, read_named
-from aemseal.face.plans import fallbacks_report, plan_words
+from aemseal.face.plans import plan_words, planned_report
 from aemseal.face.run import Run
 from aemseal.flows.boot_menu import touch_everything
 from aemseal.flows.evidence import parse_named_log, read_launch
@@ -36,7 +36,7 @@ from aemseal.flows.survey import refuse_unpredicted, survey
 from aemseal.measure.explain import Verdict
 from aemseal.measure.log_report import log_report
 from aemseal.measure.replay import replay, verify
-from aemseal.measure.reports import explain_report, plan_report, predict_report
+from aemseal.measure.reports import explain_report, predict_report
 from aemseal.words.digest import HashAlgorithm, PcrSelection
 from aemseal.words.errors import (
     EXIT_DONE,
@@ -154,9 +154,7 @@ def verb_plan(run: Run) -> int:
     following = predict_next(run)
     if following.problem is not None:
         raise following.problem
-    report = dict(plan_report(following.plan, following.look.selection.algorithm))
-    report["fallbacks"] = fallbacks_report(following, done=False)
-    run.terminal.result(report, plan_words(following))
+    run.terminal.result(planned_report(following), plan_words(following))
     return EXIT_RESEAL_NEEDED if following.needs_reseal else EXIT_DONE
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from aemseal.face import render
 from aemseal.face.attended import attended
 from aemseal.face.looks import predict_next
-from aemseal.face.plans import fallbacks_report, plan_words
+from aemseal.face.plans import plan_words, planned_report
 from aemseal.face.run import Run
 from aemseal.flows.initramfs import ImageLists
 from aemseal.flows.moves import (
@@ -35,7 +35,6 @@ from aemseal.flows.status import (
 )
 from aemseal.flows.survey import Survey
 from aemseal.measure.consent import Consent, require_known
-from aemseal.measure.reports import plan_report
 from aemseal.words.errors import (
     EXIT_DONE,
     NotAcceptedError,
@@ -109,8 +108,7 @@ def _show_reseal(run: Run, following: NextBoot, *, done: bool) -> int:
         "schema": "aemseal.reseal/1",
         "staged": name if is_staged else None,
         "next_boot": STAGED if is_staged else following.standing,
-        "plan": plan_report(following.plan, following.look.selection.algorithm),
-        "fallbacks": fallbacks_report(following, done=done),
+        "plan": planned_report(following, done=done),
     }
     lines = [line, *(f"{word} as a fallback: {each}" for each in new)]
     run.terminal.result(report, lines)

@@ -28,16 +28,16 @@ def plan_words(following: NextBoot) -> list[str]:
     return lines
 
 
-def fallbacks_report(following: NextBoot, *, done: bool) -> list[dict[str, Any]]:
-    """Return what each fallback entry boots, and what changes with it.
+def planned_report(following: NextBoot, *, done: bool = False) -> dict[str, Any]:
+    """Return the "aemseal.plan/1" object, with the fallback entries in it.
 
     `done` says that those that were new are staged by now.
     """
     bank = following.look.selection.algorithm
-    found = []
+    fallbacks = []
     for each in following.fallbacks:
         is_new = each in following.new_fallbacks
-        found.append(
+        fallbacks.append(
             {
                 "title": each.name,
                 "name": None if each.boot is None else each.boot.name,
@@ -46,7 +46,7 @@ def fallbacks_report(following: NextBoot, *, done: bool) -> list[dict[str, Any]]
                 "plan": plan_report(each.plan, bank),
             }
         )
-    return found
+    return {**plan_report(following.plan, bank), "fallbacks": fallbacks}
 
 
 def _name(fallback: FallbackBoot) -> str:

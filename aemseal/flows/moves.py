@@ -27,6 +27,7 @@ from aemseal.flows.state import (
     STATE_FILE,
     NextBootCheck,
     SealedBoot,
+    SeenFiles,
     VaultState,
 )
 from aemseal.measure.baseline import Baseline
@@ -160,13 +161,14 @@ class Circumstances:
     where it is not known. `titles` are those of the configured fallback entries
     (fallback.titles_of). `rotate` has a boot that is accepted already signed for anew,
     so that a copied medium is dead. `again` is what is known of such a boot now, to be
-    kept instead of what was.
+    kept instead of what was; `seen` are the files beside it.
     """
 
     next_policy: bytes | None = None
     titles: frozenset[str] = frozenset()
     rotate: bool = False
     again: Baseline | None = None
+    seen: SeenFiles | None = None
 
 
 NOTHING_KNOWN = Circumstances()
@@ -204,7 +206,8 @@ def confirm(
         accepted=accepted,
         staged=waiting,
     )
-    state = replace(state, checked=_checked(known, running, state))
+    checked = _checked(known, running, state)
+    state = replace(state, checked=checked, seen=known.seen or state.seen)
     state = vault.publish(state, "confirm")
     return Confirmation(
         state,
@@ -235,8 +238,8 @@ def _confirm_again(
         )
         after = replace(after, baseline=known.again, accepted=accepted)
     if retired or promoted:
-        checked = _checked(known, running, after)
-        after = replace(after, checked=checked)
+        after = replace(after, checked=_checked(known, running, after))
+    after = replace(after, seen=known.seen or state.seen)
     has_fewer = _count(after) < _count(state)
     why_not = None
     if known.rotate and not has_fewer:

@@ -23,6 +23,7 @@ from aemseal.flows.moves import (
     stage,
     standing,
 )
+from aemseal.flows.refresh import beside_now, refreshed, seen_now
 from aemseal.flows.state import STATE_FILE, NextBootCheck, SealedBoot, VaultState
 from aemseal.flows.survey import Survey, survey
 from aemseal.measure.boot_entry import wanted as wanted_of
@@ -249,7 +250,10 @@ def foresee(vault: Vault, state: VaultState, following: NextBoot) -> VaultState:
     if found is None:
         return state
     checked = NextBootCheck(UNKNOWN, now) if following.is_next else state.checked
-    state = replace(state, foreseen=found, checked=checked)
+    seen = state.seen
+    if following.is_next:
+        seen = seen_now(following.look.host, following.prediction.beside) or seen
+    state = replace(state, foreseen=found, checked=checked, seen=seen)
     vault.files.write(STATE_FILE, state.to_bytes())
     return state
 
@@ -279,6 +283,8 @@ def confirm_running(
         next_policy=_next_policy(look),
         titles=titles_of(fallbacks, look.menu),
         rotate=rotate,
+        again=refreshed(look, state.seen),
+        seen=seen_now(host, beside_now(look)),
     )
     return confirm(vault, state, running, known)
 

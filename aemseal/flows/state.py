@@ -155,6 +155,29 @@ class Attendance:
 
 
 @dataclass(frozen=True, slots=True)
+class SeenFiles:
+    """The files beside a boot (measure/beside.py) as last seen, and in which boot.
+
+    `boot` is the kernel's name for that boot, `files` a SHA-256 of all that was known
+    of them, in hex.
+    """
+
+    boot: str
+    files: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return {"boot": self.boot, "files": self.files}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any] | None) -> SeenFiles | None:
+        """Read the JSON object; None stays None."""
+        if fields is None:
+            return None
+        return cls(str(fields["boot"]), str(fields["files"]))
+
+
+@dataclass(frozen=True, slots=True)
 class NextBootCheck:
     """What `reseal` or `status --check` last found about the next boot, and when."""
 
@@ -169,7 +192,8 @@ class VaultState:
     `counter` is the NV index handle. `baseline` is the last boot that was verified by
     enrol or confirm. `stale` are the labels of the media that were absent at the last
     move. `foreseen` is what the last reseal knew of a blind boot, until the next move.
-    `attendance` is what the TPM had counted when a boot was last confirmed.
+    `attendance` is what the TPM had counted when a boot was last confirmed, `seen` the
+    files beside the running boot at the last look.
     """
 
     generation: int
@@ -187,6 +211,7 @@ class VaultState:
     checked: NextBootCheck | None = None
     foreseen: Foreseen | None = None
     attendance: Attendance | None = None
+    seen: SeenFiles | None = None
 
     def __post_init__(self) -> None:
         self.selection.require_sealable()
@@ -222,6 +247,8 @@ class VaultState:
         }
         if self.attendance is not None:
             fields["attendance"] = self.attendance.to_dict()
+        if self.seen is not None:
+            fields["seen"] = self.seen.to_dict()
         if self.foreseen is not None:
             fields["foreseen"] = self.foreseen.to_json()
         return fields
@@ -258,6 +285,7 @@ class VaultState:
             checked=checked and NextBootCheck(checked["result"], checked["time"]),
             foreseen=None if foreseen is None else Foreseen.from_json(foreseen),
             attendance=Attendance.from_dict(fields.get("attendance")),
+            seen=SeenFiles.from_dict(fields.get("seen")),
         )
 
     def to_bytes(self) -> bytes:
