@@ -14,8 +14,14 @@ from dataclasses import dataclass, replace
 
 from aemseal.flows import owner
 from aemseal.flows.journal import JOURNAL_FILE, Journal, parse_journal
-from aemseal.flows.moves import require_accepted
-from aemseal.flows.provision import free_place, set_lockout_if_ours
+from aemseal.flows.keyfile import with_new_header
+from aemseal.flows.moves import STAGED, require_accepted
+from aemseal.flows.provision import (
+    HOOK_FOLDER,
+    free_place,
+    set_lockout_if_ours,
+    write_hook_files,
+)
 from aemseal.flows.publishing import (
     KEPT_PREFIX,
     branches_of,
@@ -24,7 +30,12 @@ from aemseal.flows.publishing import (
 )
 from aemseal.flows.sealing import ToSeal, seal_generation
 from aemseal.flows.secret import require_pin
-from aemseal.flows.state import RETIRED_KEPT, SealedBoot, VaultState
+from aemseal.flows.state import (
+    RETIRED_KEPT,
+    NextBootCheck,
+    SealedBoot,
+    VaultState,
+)
 from aemseal.flows.vault import Vault
 from aemseal.words.errors import AemsealError, VaultError
 from aemseal.world.config import Medium
@@ -34,10 +45,14 @@ from aemseal.world.store import STATE_FOLDER
 
 @dataclass(frozen=True, slots=True)
 class Anew:
-    """The state of a new generation, and what of before stays in force, in words."""
+    """The state of a new generation, and what of before stays in force, in words.
+
+    `must_build`: the initramfs does not know yet where one of the media is.
+    """
 
     state: VaultState
     left: tuple[str, ...]
+    must_build: bool = False
 
 
 def begin_anew(
@@ -67,11 +82,20 @@ def begin_anew(
         stale=(),
     )
     branches_of(state)
+    must_build = _tell_the_hook(vault, state)
     left = owner.rotate(vault, state.storage, foreign_owner)
     set_lockout_if_ours(vault)
     after = seal_generation(vault, state, secrets, move, before=before, headers=headers)
     _forget_others(vault, before.media, after.media)
-    return Anew(after, tuple(left))
+    return Anew(after, tuple(left), must_build)
+
+
+def _tell_the_hook(vault: Vault, state: VaultState) -> bool:
+    """Write where the media are for the next initramfs; say whether that is new."""
+    path = f"{HOOK_FOLDER}/boot.conf"
+    before = vault.files.read(path)
+    write_hook_files(vault, state.storage, state.selection, state.media)
+    return vault.files.read(path) != before
 
 
 def retired_by(before: VaultState, running: bytes) -> tuple[SealedBoot, ...]:
@@ -92,16 +116,22 @@ def change_pin(
     media: tuple[Medium, ...],
     *,
     foreign_owner: bytes | None = None,
-    headers: tuple[HeaderChange, ...] = (),
+    header: HeaderChange | None = None,
+    since: str = "",
 ) -> Anew:
     """Seal anew, with another PIN or to other media, for the same boots.
 
+    A `header` drafted for a keyfile stages each of them once more, as of `since`.
     NotAcceptedError unless the running boot may unseal now, VaultError and
     TpmChangedError unless the TPM is as we left it.
     """
-    require_accepted(before, running)
-    vault.require_open(before)
+    require_same_boots(vault, before, running)
     state = replace(before, media=media)
+    headers: tuple[HeaderChange, ...] = ()
+    if header is not None:
+        state = with_new_header(vault, state, header, running, since)
+        state = replace(state, checked=NextBootCheck(STAGED, since))
+        headers = (header,)
     return begin_anew(
         vault,
         before,
@@ -111,6 +141,12 @@ def change_pin(
         foreign_owner=foreign_owner,
         headers=headers,
     )
+
+
+def require_same_boots(vault: Vault, before: VaultState, running: bytes) -> None:
+    """Raise the errors of `change_pin` that need no answer of a person."""
+    require_accepted(before, running)
+    vault.require_open(before)
 
 
 def require_no_sealing(vault: Vault) -> None:
