@@ -13,7 +13,9 @@ OLD_PYTSS := .venv-pytss-2.3/bin/python
 SPEAKING_TO_A_TPM := tests/world tests/flows tests/attacks tests/test_field_failures_moves.py
 PURE_LAYERS := aemseal/words/*,aemseal/formats/*,aemseal/measure/*
 
-.PHONY: demo test updates fuzz fuzz-again atheris lint setup clean
+ROUNDS ?= 5
+
+.PHONY: demo test updates bench-vault fuzz fuzz-again atheris lint setup clean
 
 demo: setup
 	@PYTHONPATH=tpm-sim $(PYTHON) -m tpm_sim.demo
@@ -28,6 +30,10 @@ test: setup
 updates: setup
 	@PYTHONPATH=tpm-sim:tests:tests/sim $(PYTHON) -m random_updates \
 		--updates '$(UPDATES)' --jobs '$(JOBS)' --seed '$(SEED)' --story '$(STORY)'
+
+# TPM commands, bytes and processes of one unsealing (bench/README.md).
+bench-vault: setup
+	@PYTHONPATH=.:tpm-sim $(PYTHON) -m bench.bench_vault --rounds '$(ROUNDS)'
 
 # Ten minutes for each reader of bytes (fuzz/README.md).
 fuzz: atheris
@@ -46,7 +52,7 @@ lint: setup
 	$(PYTHON) -m mypy
 	$(PYTHON) -m mypy tests/face/conftest.py
 	$(PYTHON) -m mypy tests/hooks/conftest.py
-	shellcheck setup/*.sh .ci/run
+	shellcheck setup/*.sh .ci/run bench/*.sh
 	shellcheck --external-sources --check-sourced boot-hooks/aemseal-unseal
 
 setup:
