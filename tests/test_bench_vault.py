@@ -36,11 +36,12 @@ def test_each_way_gets_the_secret_and_is_counted(
     assert list(ways) == list(WAYS)
     for way in ways.values():
         assert way["commands"] == sum(way["by_command"].values()) >= SINGLE_FEWEST
-        assert way["refused"] == 0
+        assert way["refused"] == (way is ways[AEM])
         assert not any(name.startswith("0x") for name in way["by_command"])
         assert way["bytes_to_tpm"] >= 10 * way["commands"] <= way["bytes_from_tpm"]
         assert way["processes"] >= way["programs"] > 0
         assert way["by_command"]["PCR_Extend"] == 1
+    # Its storage key is without noDA, so the TPM has its first use asked for again.
     # Of tpm2-tools 5.4; where others count otherwise, bench/README.md has to say so.
     assert (ways[AEM]["commands"], report["aem_token_and_secret"]) == (81, 52)
     # cryptsetup is the other program
