@@ -63,11 +63,11 @@ def enrol_shown(run: Run, kind: str) -> int:
             return _enrol_beside(run, vault, asking)
         except (AemsealError, KeyboardInterrupt):
             if asking.is_answered and kind == TOTP:
-                run.terminal.say(f"aemseal: {_PHONE_ENTRY}")
+                run.terminal.say(f"aemseal: {PHONE_ENTRY}")
             raise
 
 
-_PHONE_ENTRY = (
+PHONE_ENTRY = (
     "the entry that your phone made is of use only if aemseal status names a totp: "
     "else delete it"
 )
@@ -104,8 +104,8 @@ def enrol_first(run: Run, vault: Vault, asking: Asking) -> tuple[VaultState, lis
     return state, [f"sealed to {state.selection}", f"{word}: {boots[0].name}"]
 
 
-def setting_of(run: Run, vault: Vault) -> Setting:
-    """Return the machine of this run, as what is sealed anew needs it."""
+def setting_of(run: Run, vault: Vault, verb: str = "enrol") -> Setting:
+    """Return the machine of this run, as what is sealed anew by a verb needs it."""
     from aemseal.flows.enrol import read_foreign_owner
     from aemseal.flows.first_boot import Setting
     from aemseal.world.programs import run_program
@@ -122,6 +122,7 @@ def setting_of(run: Run, vault: Vault) -> Setting:
         show=lambda changes: _say_plan(run, changes),
         foreign_owner=read_foreign_owner(vault, run.config),
         lists=ImageLists(run.host),
+        verb=verb,
     )
 
 

@@ -34,6 +34,9 @@ from aemseal.world.rooted import why
 SECRET_LIMIT = MAX_PARTS * PART_SIZE
 """Bytes; what a slot file holds."""
 
+LINE_LIMIT = 256
+"""Characters of an answer that is seen as it is typed."""
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -169,6 +172,19 @@ class Terminal:
     def is_asking(self) -> bool:
         """Whether a person can be asked: stdin is a terminal."""
         return self.stdin.isatty()
+
+    def ask(self, prompt: str) -> str:
+        """Ask for one line, which is seen as it is typed; empty at the end of input.
+
+        AemsealError when there is nothing to read from.
+        """
+        self._tell(prompt)
+        try:
+            return self.stdin.readline(LINE_LIMIT).strip()
+        except UnicodeError:
+            return "?"
+        except OSError as error:
+            raise AemsealError(f"nothing can be read: {why(error)}") from None
 
     def ask_hidden(self, prompt: str) -> bytes:
         """Ask for one line without echo; empty at the end of input.
