@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from aemseal import __version__
-from aemseal.face import doctor, enrol, looks, moves
+from aemseal.face import doctor, enrol, looks, moves, recover, revoke
 from aemseal.face.run import Run
 from aemseal.face.terminal import Terminal, give_up, open_streams
 from aemseal.words.errors import EXIT_INTERRUPTED, AemsealError, UsageError
@@ -106,7 +106,11 @@ def parser() -> _Parser:
         "keep this boot, retire the one before",
     )
     add("explain", looks.verb_explain, "why this boot was not accepted")
-    add("remove", moves.verb_remove, "take the vault down; its secret is lost")
+    _add_recover(add("recover", recover.verb_recover, _RECOVER))
+    _add_pin(add("pin", recover.verb_pin, "change the PIN, or the media"))
+    revoking = add("revoke", revoke.verb_revoke, "have a lost medium open nothing")
+    revoking.add_argument("label", metavar="LABEL", help="its label in the media")
+    add("remove", revoke.verb_remove, "take the vault down; its secrets are lost")
     recording = add("record", looks.verb_record, "write a secret-free recording")
     recording.add_argument("directory", metavar="DIR", help="a new or empty folder")
     hashing = add("hash", looks.verb_hash, "hash one file as a launch measures it")
@@ -144,6 +148,18 @@ def _add_pin(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--pin-file", metavar="FILE", help="where the PIN is read, else it is asked for"
     )
+
+
+_RECOVER = "accept this boot by your own word, and seal everything anew"
+
+
+def _add_recover(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--accept-boot",
+        metavar="DIGITS",
+        help="this boot, as recover calls it, where no terminal can ask",
+    )
+    _add_pin(command)
 
 
 def _add_reseal(command: argparse.ArgumentParser) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The verbs that move the vault: reseal, cancel, confirm, remove.
+"""The verbs that move the vault: reseal, cancel, confirm.
 
 Each holds the vault, calls one use case, shows what was done and returns the exit code.
 """
@@ -201,16 +201,3 @@ def _confirm_lines(done: Confirmation) -> list[str]:
     lines += [f"accepted as a fallback: {name}" for name in done.fallbacks]
     lines += [f"retired: {name}" for name in done.retired]
     return lines + [f"not refreshed: {label}" for label in done.state.stale]
-
-
-def verb_remove(run: Run) -> int:
-    """Take the vault down."""
-    from aemseal.flows.remove import remove  # loads the TPM's library
-
-    with run.vault(must_settle=False) as vault:
-        left = remove(vault)
-    run.terminal.result(
-        {"schema": "aemseal.remove/1", "left": left},
-        ["removed: the sealed secret is gone", *(f"left: {each}" for each in left)],
-    )
-    return EXIT_DONE
