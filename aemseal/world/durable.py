@@ -39,8 +39,9 @@ def make_durable(files: Files, paths: Iterable[str]) -> None:
         folders[below.real(link)] = None
         folders[str(PurePosixPath(real).parent)] = None
     for folder in folders:
-        with files.seam.step(f"sync {folder}"):
-            _sync(folder, folder, os.O_DIRECTORY)
+        name = f"/{PurePosixPath(folder).relative_to(files.root)}"
+        with files.seam.step(f"sync {name}"):
+            _sync(folder, name, os.O_DIRECTORY)
 
 
 def _sync(real: str, path: str, flags: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 from contract import check
@@ -146,21 +147,32 @@ def test_a_medium_that_cannot_be_written_leaves_the_old_boot_accepted(
     assert laptop.aemseal("status").code == 0
 
 
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("/var/lib/aemseal", f"{JOURNAL}: no space left on device"),
+        (KERNEL, f"{KERNEL} could not be written out: no space left on device"),
+    ],
+)
 def test_a_full_disk_is_told_by_the_file(
-    own: MakeLaptop, monkeypatch: pytest.MonkeyPatch
+    own: MakeLaptop, monkeypatch: pytest.MonkeyPatch, place: str, message: str
 ) -> None:
     laptop = own()
     before = laptop.kept()
 
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
+    synced = os.fsync
+
+    def full(handle: int) -> None:
+        if place in str(Path(f"/proc/self/fd/{handle}").readlink()):
+            raise OSError(28, "No space left on device")
+        synced(handle)
 
     with changed(laptop, KERNEL, b"another kernel"), monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         ran = laptop.aemseal("reseal", "--accept", "kernel", "--json")
     check(ran.report, "error")
     assert (ran.code, ran.report["kind"]) == (1, "io")
-    assert ran.error == f"{JOURNAL}: no space left on device"
+    assert ran.error == message
     assert laptop.kept() == before
 
 
