@@ -147,6 +147,11 @@ def refuse_the_lockout_value(world: World) -> None:
     write(world, REFUSED_FILE, mark)
 
 
+def link_the_copy(world: World) -> None:
+    at(world, COPY).unlink()
+    at(world, COPY).symlink_to("/boot/aemseal/vault")
+
+
 def own_the_state(world: World) -> None:
     os.chown(at(world, STATE_FILE), 1000, 1000)
 

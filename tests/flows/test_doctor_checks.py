@@ -32,6 +32,7 @@ from breaking import (
     fill_our_range,
     forget_the_pin,
     guard_otherwise,
+    link_the_copy,
     lose,
     lose_the_medium,
     mask_aem,
@@ -43,6 +44,7 @@ from breaking import (
     write,
 )
 from disk_layouts import qubes_laptop
+from tpm_sim.boot_directory import LUKS_PASSPHRASE, LUKS_UUID, make_luks_header
 from unsealer import RefusedError, connected, unseal
 from vault_world import INTERNAL, OLD, STICK, World, enrol
 from ward import CHECKS, diagnosis, is_told, patient
@@ -61,11 +63,15 @@ from aemseal.flows.state import (
     FORESEEN_FILE,
     STATE_FILE,
     KeptSecret,
+    LuksSlot,
 )
 from aemseal.flows.tries import read_tries
 from aemseal.words.errors import TpmError
+from aemseal.world.config import Medium
 from aemseal.world.host import LiveHost
+from aemseal.world.luks_headers import LuksHeaders
 from aemseal.world.signing import SigningKey
+from aemseal.world.store import Files
 from aemseal.world.tpm import NV_RANGE, Hierarchy
 
 pytestmark = pytest.mark.tpm
@@ -148,6 +154,7 @@ BROKEN: tuple[tuple[str, Result, str, Break], ...] = (
      lambda world: at(world, "/var/lib/aemseal").chmod(0o777)),
     ("file-modes", FAILED, "owner.auth is missing", lose(OWNER_FILE)),
     ("file-modes", FAILED, "is owned by user 1000", own_the_state),
+    ("file-modes", FAILED, "is not a regular file", link_the_copy),
     ("clock", WARNING, "said 2999-01-01", restate(attendance=LATER)),
     ("clock", FAILED, "said 2999-01-01", restate(attendance=LATER, secrets=(TOTP,))),
     ("other-sealer", WARNING, "is enabled", enable_aem),
@@ -288,6 +295,20 @@ class TestBeforeEnrolment:
         is_told(found, WARNING, "waits for a reboot")
 
 
+class TestKeyfile:
+    def test_its_slot_is_looked_for_on_its_disk(self, world: World) -> None:
+        make_luks_header(at(world, f"/dev/disk/by-uuid/{LUKS_UUID}"), LUKS_UUID)
+        headers = LuksHeaders(Files(world.root))
+        headers.begin(LUKS_UUID)
+        slot = headers.add(LUKS_UUID, bytes(64), LUKS_PASSPHRASE)
+        keyfile = replace(KEYFILE, disk=LuksSlot(LUKS_UUID, slot))
+        restate(secrets=(keyfile,))(world)
+        lost = diagnosis(world.root, None, "keyfile-slot")
+        is_told(lost, FAILED, f"slot {slot} of the LUKS device {LUKS_UUID}")
+        headers.install(headers.change(LUKS_UUID))
+        assert diagnosis(world.root, None, "keyfile-slot").result is OK
+
+
 class TestPrograms:
     @pytest.mark.parametrize(
         ("absent", "result"),
@@ -336,6 +357,12 @@ class TestMedia:
         at(world, "/proc/self/mountinfo").unlink()
         found = diagnosis(world.root, None, "carried-media")
         assert found == Finding(SKIPPED, "on which disk internal lies is not told")
+
+    def test_a_carried_one_that_is_away_is_judged_when_it_is_back(
+        self, world: World
+    ) -> None:
+        restate(media=(Medium("stick", "/media/away/aemseal", carried=True),))(world)
+        assert diagnosis(world.root, None, "carried-media").result is OK
 
     def test_what_each_secret_needs_is_named(self, world: World) -> None:
         restate(secrets=(KeptSecret("text", "text"), TOTP, KEYFILE))(world)

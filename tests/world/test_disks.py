@@ -104,6 +104,20 @@ class TestDevices:
         assert not disks.is_known("9:9")
 
 
+def test_links_in_a_circle_lead_to_no_disk(disks: Disks, layout: Layout) -> None:
+    layout.link("/dev/one", "/dev/two")
+    layout.link("/dev/two", "/dev/one")
+    assert disks.number_of("/dev/one") is None
+
+
+def test_a_text_that_is_not_utf_8_is_read_all_the_same(
+    disks: Disks, layout: Layout
+) -> None:
+    line = b"36 1 8:17 / /media/\xff rw - vfat /dev/sdb1 rw\n"
+    (layout.root / "proc/self/mountinfo").write_bytes(line)
+    assert disks.mount_of("/media") is None
+
+
 class TestEncryption:
     def test_what_lies_on_luks_is_encrypted_by_that_device(self, disks: Disks) -> None:
         for number in ("253:0", "253:1", "253:2"):
