@@ -73,7 +73,9 @@ def test_a_disk_that_fails_is_told_by_the_file(
     root: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     fail_with(monkeypatch, number)
-    with pytest.raises(AemsealError, match=r"^/boot/xen\.gz could not be written out: "):
+    with pytest.raises(
+        AemsealError, match=r"^/boot/xen\.gz could not be written out: "
+    ):
         make_durable(Files(root), [XEN])
 
 
@@ -86,7 +88,9 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 
 def test_a_file_that_is_gone_is_told(root: Path) -> None:
     (root / "boot/xen.gz").unlink()
-    with pytest.raises(BootFileError, match=r"^/boot/xen\.gz is gone since it was read"):
+    with pytest.raises(
+        BootFileError, match=r"^/boot/xen\.gz is gone since it was read"
+    ):
         make_durable(Files(root), [XEN])
 
 
