@@ -156,21 +156,17 @@ def enrol_keyfile_beside(
 ) -> VaultState:
     """Seal a drafted key beside the other secrets, and install its header.
 
-    `following` is the next boot as `require_shown_next` let it pass. See lost_key for
-    a header that changed meanwhile. VaultError as `with_new_header` raises it, with
-    nothing written.
+    `following` is the next boot as `require_shown_next` let it pass. Errors as
+    `with_new_header`, before anything is written; lost_key tells of a header that
+    changed meanwhile. The caller forgets the draft where this raises (forget_draft).
     """
     secret, change = drafted
     look = following.look
     now = look.host.now()
-    try:
-        state = with_new_header(vault, state, change, look.running_policy, now)
-        state = vault.publish(state, "stage")
-        state = replace(state, checked=NextBootCheck(STAGED, now))
-        return seal_beside(vault, state, secret, (change,))
-    except AemsealError:
-        forget_draft(vault, change.uuid)
-        raise
+    state = with_new_header(vault, state, change, look.running_policy, now)
+    state = vault.publish(state, "stage")
+    state = replace(state, checked=NextBootCheck(STAGED, now))
+    return seal_beside(vault, state, secret, (change,))
 
 
 # --- taking a key off its device ---

@@ -165,6 +165,7 @@ class Vault:
     def _settle_move(self) -> str | None:
         data = self.files.read(JOURNAL_FILE)
         if data is None:
+            self.headers.discard_all()  # nothing was promised of any
             return None
         journal = parse_journal(data)
         finished = f"{journal.move} was cut short: finished it"

@@ -69,6 +69,8 @@ def test_wherever_the_power_fails_disk_and_accepted_boots_open(
         said = settled(world)
         now = world.real(OLD)
         assert_whole(world, now, f"{where}, settled")
+        left = (world.root / "var/lib/aemseal").glob("luks-*")
+        assert not list(left), where
         with world.vault() as vault:
             slot = kept_slot(vault.require())
             assert lost_key(vault.require()) is None
