@@ -8,18 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from vault_world import NEW, OLD, SECRET, World
+from vault_world import NEW, OLD, SECRET, STICK, World
 from victim import (
     RC_APPROVED,
     RC_BRANCH,
     RC_COUNT,
     RC_POLICY_FAIL,
+    RC_SIGNATURE,
     code_of,
     in_force,
     kept,
     unsealing,
     victim,
 )
+
+from aemseal.flows.revoke import revoke
 
 pytestmark = pytest.mark.tpm
 
@@ -76,3 +79,21 @@ def test_leaving_the_counter_out_gets_nothing(world: World) -> None:
         hook.policy_or(session)
         assert code_of(hook.policy_authorize, session) == RC_APPROVED
         assert code_of(hook.take, hook.load(), session) == RC_POLICY_FAIL
+
+
+def test_a_revoked_medium_opens_nothing_though_it_was_copied_before(
+    world: World,
+) -> None:
+    vault_file, acceptance = in_force(world, STICK)
+    with world.vault() as vault:
+        revoke(vault, vault.require(), STICK.label)
+    world.boot(NEW)
+    with unsealing(world, vault=vault_file, acceptance=acceptance) as hook:
+        assert code_of(hook.satisfied) == RC_COUNT
+    renamed = replace(acceptance, count=in_force(world)[1].count)
+    with unsealing(world, vault=vault_file, acceptance=renamed) as hook:
+        assert code_of(hook.satisfied) == RC_APPROVED
+    _, ours = in_force(world)
+    with unsealing(world, vault=vault_file, acceptance=ours) as hook:
+        assert code_of(hook.satisfied) == RC_SIGNATURE
+    assert world.unseal() == SECRET

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hierarchy_commands import CLOCK_SET, PLATFORM, send
 from pin_victim import (
     PIN,
     WRONG,
@@ -262,6 +263,19 @@ def test_policy_duplication_select_lets_no_duplicate_out(
         )
     assert code == RC_POLICY_FAIL
     assert counted(world) == 0
+
+
+@pytest.mark.parametrize("days", [1, 400])
+def test_a_clock_set_forward_forgets_no_guess(world: World, days: int) -> None:
+    """By the platform, in the worst case; a TPM heals by time that has passed."""
+    guess_by_session(world, WRONG, TPM2_SE.HMAC, use_to_encrypt)
+    with unsealing(world) as hook:
+        now = hook.do("read_clock").clockInfo.clock
+        later = int(now) + days * 86_400_000
+    assert send(world, CLOCK_SET, PLATFORM, later.to_bytes(8, "big")) == 0
+    assert counted(world) == 1
+    world.boot(OLD)
+    assert counted(world) >= 1
 
 
 # --- what is there to read ---
