@@ -98,9 +98,12 @@ def rotate(vault: Vault, storage: StorageKey, foreign_owner: bytes | None) -> li
 def settle(vault: Vault) -> str | None:
     """Finish a change that was cut short, and say so; None where there was none.
 
-    Where the TPM does not take it now it waits for the next command. Without our
+    What locks the TPM is set again: for a moment anybody could have changed that.
+    Where the TPM takes no value now the change waits for the next command. Without our
     storage key it waits too: what then owns the TPM knows both values.
     """
+    from aemseal.flows.provision import set_lockout_if_ours  # it builds on this room
+
     files = vault.files
     owner_waits = files.read(NEXT_OWNER_FILE) is not None
     lockout_waits = files.read(NEXT_LOCKOUT_FILE) is not None
@@ -116,6 +119,7 @@ def settle(vault: Vault) -> str | None:
                 trouble = _rotate_lockout(vault, session)
     except TpmChangedError:
         return None
+    set_lockout_if_ours(vault)
     if trouble is not None:
         return f"not changed: {trouble}"
     return "a change of the TPM's authorisations was cut short: finished it"

@@ -28,8 +28,7 @@ from aemseal.world.store import STATE_FOLDER, Files
 ACCEPTANCE_PREFIX = "acceptance."
 KEPT_PREFIX = "vault-"
 FROM_BACKUP = (
-    "take it from a backup of the encrypted root; or take the vault down with: "
-    "aemseal remove; and enrol anew"
+    "take it from a backup of the encrypted root; or begin anew with: aemseal recover"
 )
 
 
@@ -70,7 +69,8 @@ def branches_of(state: VaultState) -> tuple[SealedBoot, ...]:
         if any(boot.policy == old.policy for old in state.retired):
             raise VaultError(
                 f"{boot.name} is retired",
-                "a retired boot is never accepted again; enrol anew to go back to it",
+                "a retired boot is accepted again by your own word alone: start it, and "
+                "then: aemseal recover",
             )
     return boots
 

@@ -198,7 +198,8 @@ def require_predicted(following: NextBoot) -> tuple[SealedBoot, list[SealedBoot]
     if following.standing == RETIRED:
         raise VaultError(
             f"the next boot is the retired one, {following.boot.name}",
-            "put the newer files back; to go back to it for good, enrol anew",
+            "put the newer files back; to go back to it for good, start it and then: "
+            "aemseal recover",
         )
     fallbacks = []
     for each in following.fallbacks:

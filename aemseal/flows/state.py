@@ -300,8 +300,8 @@ class VaultState:
         except DAMAGE as error:
             raise VaultError(
                 f"{STATE_FILE} is damaged: {_complaint(error)}",
-                "take it from a backup of the encrypted root; or move it away, and "
-                "enrol anew",
+                "take it from a backup of the encrypted root; or take the vault down: "
+                "aemseal remove",
             ) from None
 
 

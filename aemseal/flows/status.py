@@ -320,8 +320,8 @@ def _medium_error(media: Sequence[MediumProblem]) -> MediumError | None:
         hint = (
             "write it anew with: aemseal reseal"
             if problem.can_refresh
-            else "put it back from a copy, or take the vault down and enrol anew: "
-            "aemseal remove"
+            else "put it back from a copy; or seal anew: aemseal pin, and on a boot "
+            "that is not accepted: aemseal recover"
         )
         return MediumError(f"medium {problem.label}: {problem.message}", hint)
     return None

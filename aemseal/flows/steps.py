@@ -21,7 +21,7 @@ BLIND = (
 PROBLEM = "put right what the problem says, then look again: aemseal status"
 SHUT = (
     "the vault is shut: somebody counted the TPM's counter on, or this disk is an "
-    "older copy; if you know which, take it down and enrol anew: aemseal remove"
+    "older copy; if you know which, begin anew: aemseal recover"
 )
 CONFIRM = "keep this boot and retire the one before it: aemseal confirm"
 NOTHING = "nothing: the next boot will show the secret"

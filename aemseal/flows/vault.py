@@ -144,12 +144,13 @@ class Vault:
         if count < state.count:
             raise TpmChangedError(
                 f"the TPM's counter is {count}, and was {state.count} before",
-                "this is not the TPM that the vault was made with; enrol anew",
+                "this is not the TPM that the vault was made with; if it was you: "
+                "aemseal recover",
             )
         raise VaultError(
             f"the vault is shut: the TPM's counter is {count}, ours is {state.count}",
-            "somebody counted on, or this disk is an older copy; take it down with: "
-            "aemseal remove; and enrol anew",
+            "somebody counted on, or this disk is an older copy; if you know which, "
+            "begin anew: aemseal recover",
         )
 
     def settle(self) -> str | None:

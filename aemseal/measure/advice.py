@@ -99,20 +99,19 @@ TPM_CHANGED = (
 
 FORESEEN = (
     "This boot is not accepted, but all that could be predicted of it came as "
-    "predicted: {}. Nothing proves {}. If this is the update you expected, enrol "
-    "again: aemseal remove, then aemseal enrol text."
+    "predicted: {}. Nothing proves {}. If this is the update you expected, accept it "
+    "by your own word: aemseal recover."
 )
 UNFORESEEN = (
     "Do not trust this boot unless you changed {} yourself: it is neither what was "
     "accepted nor what was predicted. Put the accepted files back, or do not use this "
-    "machine for anything secret. Only if you made the change, enrol again: aemseal "
-    "remove, then aemseal enrol text."
+    "machine for anything secret. Only if you made the change, accept it: aemseal "
+    "recover."
 )
 UNFORESEEN_OTHER = (
     "Do not trust this boot: something was measured into PCR {} that was neither "
     "accepted nor predicted. Put the accepted files back, or do not use this machine "
-    "for anything secret. Only if you made the change, enrol again: aemseal remove, "
-    "then aemseal enrol text."
+    "for anything secret. Only if you made the change, accept it: aemseal recover."
 )
 COMMAND_LINES = "the command lines"
 """All that nothing else measures of the multiboot information, which holds them."""

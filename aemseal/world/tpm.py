@@ -347,14 +347,15 @@ class Tpm:
                 raise TpmChangedError(
                     f"the TPM's counter at 0x{handle:08x} is gone",
                     "the TPM was cleared or the index removed: this says nothing of "
-                    "the boot files; enrol anew if it was you",
+                    "the boot files; if it was you: aemseal recover",
                 ) from None
             raise
         name = bytes(self.esapi.tr_get_name(handle=index))
         if require_written and name != counter_name(handle):
             raise TpmChangedError(
                 f"the TPM's index at 0x{handle:08x} is not the counter made at enrol",
-                "somebody removed it and put another in its place; enrol anew",
+                "somebody removed it and put another in its place; if you know who: "
+                "aemseal recover",
             )
         return index
 

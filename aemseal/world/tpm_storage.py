@@ -81,7 +81,7 @@ class Storage:
             raise TpmChangedError(
                 f"the storage key at 0x{key.handle:08x} is {found}",
                 "the TPM was cleared or its key replaced: this says nothing of the "
-                "boot files; enrol anew if it was you",
+                "boot files; if it was you: aemseal recover",
             )
         return self.esapi.tr_deserialize(buffer=key.serialized)
 

@@ -155,7 +155,7 @@ def test_a_vault_that_somebody_counted_on_is_shut(own: MakeLaptop) -> None:
     tpm2(laptop, "tpm2_nvincrement", "-C", "o", "-P", owner, "0x1a10ae0")
     for verb in ("confirm", "reseal", "cancel"):
         message = "the vault is shut: the TPM's counter is 3, ours is 2"
-        refuses(laptop, verb, 4, message, "aemseal remove")
+        refuses(laptop, verb, 4, message, "aemseal recover")
     status = laptop.aemseal("status", "--json")
     assert (status.code, status.report["next_boot"]) == (3, "not-accepted")
     assert status.report["next_step"].startswith("the vault is shut: somebody counted")

@@ -19,9 +19,11 @@ from aemseal.flows.owner import (
     OWNER_FILE,
     rotate,
 )
+from aemseal.flows.provision import LOCKOUT
 from aemseal.flows.vault import Vault
 from aemseal.world.seam import Seam
 from aemseal.world.tpm import Hierarchy
+from aemseal.world.tpm_lockout import LockoutSettings, lockout_state, set_lockout
 
 # isort: split
 # tpm2-pytss only after aemseal.world.tpm, which quiets what 2.3 warns of on import
@@ -142,6 +144,28 @@ def test_the_power_may_fail_again_while_the_change_is_finished(world: World) -> 
             assert not waits(world)
             assert takes(world, Hierarchy.LOCKOUT, values(world)[1])
             assert takes(world, Hierarchy.OWNER, values(world)[0])
+
+
+def test_limits_that_somebody_changed_in_between_are_set_again(world: World) -> None:
+    """They cut the power while the value was empty, and had the TPM to themselves."""
+    seam = Watching(world.fingerprint)
+    world.snapshot("start")
+    rotated(world, seam)
+    change = [
+        number
+        for number, step in enumerate(seam.steps)
+        if step == "HierarchyChangeAuth"
+    ]
+    world.restore("start")
+    world.boot(OLD)
+    with pytest.raises(PowerCutError):
+        rotated(world, PowerCut(change[2], after=True))
+    world.boot(OLD)
+    with world.vault() as vault:
+        set_lockout(vault.tpm, LockoutSettings(2**31, 1, 1), b"")
+    with world.vault() as vault:
+        vault.settle()
+        assert lockout_state(vault.tpm).settings == LOCKOUT
 
 
 def test_a_lockout_value_that_the_tpm_takes_for_no_day_waits(world: World) -> None:

@@ -165,8 +165,8 @@ def test_the_advice_says_what_can_be_concluded_and_never_to_type() -> None:
     assert advice == (
         "This boot is not accepted, but all that could be predicted of it came as "
         "predicted: secure kernel loader, Xen, kernel, initramfs. Nothing proves the "
-        "command lines. If this is the update you expected, enrol again: aemseal "
-        "remove, then aemseal enrol text."
+        "command lines. If this is the update you expected, accept it by your own "
+        "word: aemseal recover."
     )
     changed = explanation(longer(SKINIT).with_module(0, image=b"evil")).advice
     assert changed.startswith(
@@ -179,7 +179,7 @@ def test_the_advice_says_what_can_be_concluded_and_never_to_type() -> None:
     )
     for each in (changed, added):
         assert "Put the accepted files back, or do not use this machine" in each
-        assert "Only if you made the change, enrol again" in each
+        assert "Only if you made the change, accept it: aemseal recover" in each
     for each in (advice, changed, added):
         assert "safe" not in each
         assert "type" not in each
