@@ -205,6 +205,25 @@ SHAPES: Mapping[str, Any] = {
         "tries_counted": (int, NONE),
         "tries_trouble": (str, NONE),
     },
+    **{
+        verb: {
+            "schema": {f"aemseal.{verb}/1"},
+            "accepted": [str],
+            "staged": [str],
+            "retired": [str],
+            "secrets": [{"text", "totp", "keyfile"}],
+            "media": [str],
+            "left": [str],
+        }
+        for verb in ("recover", "pin")
+    },
+    "revoke": {
+        "schema": {"aemseal.revoke/1"},
+        "revoked": str,
+        "removed_files": bool,
+        "media": [str],
+        "stale_media": [str],
+    },
     "doctor": {
         "schema": {"aemseal.doctor/1"},
         "checks": [
