@@ -69,7 +69,7 @@ def branches_of(state: VaultState) -> tuple[SealedBoot, ...]:
         if any(boot.policy == old.policy for old in state.retired):
             raise VaultError(
                 f"{boot.name} is retired",
-                "a retired boot is accepted again by your own word alone: start it, and "
+                "a retired boot is accepted again by your own word alone: start it, "
                 "then: aemseal recover",
             )
     return boots

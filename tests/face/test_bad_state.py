@@ -29,15 +29,16 @@ def test_a_damaged_state_is_named_with_the_way_out(lent_da: Laptop) -> None:
     verbs = ("status", "predict", "plan", "explain", "reseal", "confirm", "cancel")
     for message, content in damage(lent_da).items():
         with changed(lent_da, STATE, content):
-            for verb in (*verbs, "enrol text", "remove"):
-                hint = "from a backup of the encrypted root; or move it away, and enrol"
+            for verb in (*verbs, "enrol text", "recover", "pin", "revoke stick"):
+                hint = "from a backup of the encrypted root; or take the vault down"
                 refuses(lent_da, verb, 4, message, hint, stdin=SECRET)
             assert f"{STATE} is damaged: " in lent_da.aemseal("status").error
 
 
 def test_the_way_out_of_a_damaged_state_leads_out(own: MakeLaptop) -> None:
     laptop = own()
-    laptop.path(STATE).rename(laptop.root / "moved-away")
+    laptop.write(STATE, b"{}")
+    assert laptop.aemseal("remove").code == 0
     assert laptop.enrol().code == 0
     assert laptop.shows_the_secret()
 
