@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from opened import NOTHING, Opened
@@ -23,10 +24,13 @@ from vault_world import (
     enrol,
 )
 
-from aemseal.flows.moves import cancel, confirm, stage
-from aemseal.flows.provision import free_place, set_lockout_if_ours
+from aemseal.flows import owner
+from aemseal.flows.generation import begin_anew, change_pin, retired_by
+from aemseal.flows.moves import Circumstances, cancel, confirm, stage
+from aemseal.flows.provision import set_lockout_if_ours
 from aemseal.flows.remove import remove
-from aemseal.flows.sealing import ToSeal, seal_beside, seal_generation
+from aemseal.flows.revoke import revoke
+from aemseal.flows.sealing import ToSeal, seal_beside
 from aemseal.flows.secret import Pin, Secret
 from aemseal.flows.state import VaultState
 from aemseal.flows.vault import LOCKOUT_FILE, Vault
@@ -66,6 +70,8 @@ class Case:
     pins: tuple[bytes, ...] = ()
     half_done: str = ""
     """The step of the last of `prepare` before which the power fails."""
+    loses: Medium | None = None
+    """A medium that opens what is `before`, or nothing, and after the move nothing."""
     is_journalled: bool = True
     """Whether settle leads out of a cut, and not only the move made again."""
 
@@ -155,8 +161,8 @@ def settling(vault: Vault) -> object:
     return vault.settle()
 
 
-def renewing(running: Boot, *secrets: ToSeal) -> Move:
-    """Begin a new generation for the running boot, unless that was done."""
+def recovering(running: Boot, *secrets: ToSeal) -> Move:
+    """Begin a new generation with the running boot alone, unless that was done."""
 
     def move(vault: Vault) -> object:
         old = vault.require()
@@ -164,15 +170,38 @@ def renewing(running: Boot, *secrets: ToSeal) -> Move:
             return None
         new = replace(
             old,
-            generation=old.generation + 1,
-            counter=free_place(vault, old.media),
+            baseline=running.sealed.boot,
             accepted=(running.sealed,),
             staged=(),
-            retired=(),
+            retired=retired_by(old, running.policy),
         )
-        return seal_generation(vault, new, secrets, "recover", before=old)
+        return begin_anew(vault, old, new, secrets, "recover")
 
     return move
+
+
+def changing_pin(running: Boot, *secrets: ToSeal) -> Move:
+    def move(vault: Vault) -> object:
+        old = vault.require()
+        if old.generation > 1:
+            return None
+        return change_pin(vault, old, running.policy, secrets, old.media)
+
+    return move
+
+
+def revoking(medium: Medium) -> Move:
+    return lambda vault: revoke(vault, vault.require(), medium.label, BOTH)
+
+
+def rotating(running: Boot) -> Move:
+    """Confirm a boot that is accepted already, as `rotate: true` has it."""
+    known = Circumstances(rotate=True)
+    return lambda vault: confirm(vault, vault.require(), running.sealed, known)
+
+
+def rotating_owner(vault: Vault) -> object:
+    return owner.rotate(vault, vault.require().storage, None)
 
 
 def removing(vault: Vault) -> object:
@@ -335,11 +364,32 @@ CASES = (
         on(OLD),
         pins=PINS,
     ),
+    Case("rotate acceptances", STAGED, OLD, rotating(OLD), on(OLD, NEW), on(OLD, NEW)),
+    Case("rotate owner and lockout", ENROLLED, OLD, rotating_owner, on(OLD), on(OLD)),
     Case(
-        "new generation",
+        "change the PIN",
+        (enrolling(*BOTH, pin=PIN), staging(OLD, NEW)),
+        OLD,
+        changing_pin(OLD, text(NEW_SECRET, NEW_PIN)),
+        on(OLD, NEW),
+        on(OLD, NEW, values=(NEW_SECRET,)),
+        media=BOTH,
+        pins=PINS,
+    ),
+    Case(
+        "revoke",
+        (enrolling(*BOTH),),
+        NEW,
+        revoking(STICK),
+        on(OLD),
+        on(OLD),
+        loses=STICK,
+    ),
+    Case(
+        "recover",
         (enrolling(*BOTH, pin=PIN),),
         NEW,
-        renewing(NEW, text(NEW_SECRET, NEW_PIN)),
+        recovering(NEW, text(NEW_SECRET, NEW_PIN)),
         on(OLD),
         on(NEW, values=(NEW_SECRET,)),
         media=BOTH,
@@ -347,6 +397,20 @@ CASES = (
     ),
     Case("remove", ENROLLED, OLD, removing, on(OLD), NOTHING, is_journalled=False),
 )
+
+
+def case_called(name: str) -> Case:
+    return next(each for each in CASES if each.name == name)
+
+
+_T = TypeVar("_T")
+
+
+def spread(items: Sequence[_T], most: int) -> list[_T]:
+    """Take at most so many, evenly spread, the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[at * (len(items) - 1) // (most - 1)] for at in range(most)]
 
 
 @contextmanager

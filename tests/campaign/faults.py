@@ -114,7 +114,7 @@ def _require_fit(case: Case, fault: Fault, said: AemsealError, where: str) -> No
     if fault.code in (CODES["LOCKOUT"], CODES["AUTH_FAIL"]):
         return
     assert said.exit_code == 5, where
-    told = f"0x{fault.code:x}"
+    told = "did not answer" if fault.code == IO_ERROR else f"0x{fault.code:x}"
     assert told in said.message or fault.lost is Lost.SENT, where
 
 

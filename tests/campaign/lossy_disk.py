@@ -78,7 +78,8 @@ class Recorder:
         self.root = root
         self.events: list[Event] = []
         self.files: dict[int, int] = {}
-        """Inode numbers by their own: the system gives a removed file's away again."""
+        """Of each inode the number here: the system gives a removed file's away again."""
+        self._made = 0
         self.written: dict[int, bytes] = {}
         """What was in a file when it was renamed, fsynced or not."""
 
@@ -94,9 +95,9 @@ class Recorder:
             is_new = flags & os.O_CREAT and not os.path.lexists(path)
             handle = real(path, flags, *rest, **more)
             if is_new and self._is_below(path):
-                number = len(self.files) + 1
-                self.files[os.fstat(handle).st_ino] = number
-                self.events.append(Entry(self._name(path), -number))
+                self._made += 1
+                self.files[os.fstat(handle).st_ino] = -self._made
+                self.events.append(Entry(self._name(path), -self._made))
             return handle
 
         return call
@@ -151,7 +152,7 @@ class Recorder:
 
     def _file(self, path: Path) -> int:
         inode = path.stat().st_ino
-        return -self.files[inode] if inode in self.files else inode
+        return self.files.get(inode, inode)
 
 
 def crashes(

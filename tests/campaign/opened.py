@@ -40,10 +40,20 @@ def opened(
 
 
 def opened_by_anyone(
-    world: World, pins: Iterable[bytes] = (), boots: Iterable[Boot] = BOOTS
+    world: World,
+    pins: Iterable[bytes] = (),
+    boots: Iterable[Boot] = BOOTS,
+    sealed_to: Medium | None = None,
 ) -> Opened:
-    """What any of the files that were ever seen gives to somebody with the PINs."""
-    vaults = list(_parsed(world.ever_seen(VAULT_FILE), VaultFile.parse))
+    """What any of the files that were ever seen gives to somebody with the PINs.
+
+    Of one medium's sealed objects alone, where `sealed_to` names it.
+    """
+    vaults = [
+        each
+        for each in _parsed(world.ever_seen(VAULT_FILE), VaultFile.parse)
+        if sealed_to is None or each.medium == sealed_to.label
+    ]
     acceptances = list(_parsed(world.ever_seen("acceptance."), Acceptance.parse))
     known = tuple(pins)
 

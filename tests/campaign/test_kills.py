@@ -1,24 +1,45 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Killed anywhere in any move: no secret is lost, and none is given away."""
+"""Killed anywhere in any move: no secret is lost, and none is given away.
+
+Here at some points of each move; `make campaign` takes all of them.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from campaign_cases import CASES, Case, beginning
-from kills import cut_off, points_of
+from campaign_cases import CASES, beginning, case_called, spread
+from kills import Point, cut_off, kill, points_of
+from vault_world import World
 from verdict import held
 
 pytestmark = pytest.mark.tpm
 
+POINTS_EACH = 14
+NAMES = [case.name for case in CASES]
 
-@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_move_that_is_killed_loses_nothing_and_gives_nothing_away(
-    tmp_path: Path, case: Case
+    tmp_path: Path, name: str
 ) -> None:
+    case = case_called(name)
     with beginning(case, tmp_path) as world:
-        points = points_of(world, case, every=False)
-        for point in points:
+        for point in spread(points_of(world, case, every=False), POINTS_EACH):
             cut_off(world, case, point)
             held(world, case, str(point))
+
+
+def test_there_are_over_two_hundred_points(tmp_path: Path) -> None:
+    count = 0
+    for case in CASES:
+        with beginning(case, tmp_path / case.name) as world:
+            points = points_of(world, case, every=False)
+            count += len(spread(points, POINTS_EACH))
+    assert count >= 200
+
+
+def test_a_process_that_is_not_killed_is_noticed(tmp_path: Path) -> None:
+    with World(tmp_path) as world, pytest.raises(AssertionError, match="not reached"):
+        kill(world, lambda vault: None, Point(10_000, after=False, name="nothing"))

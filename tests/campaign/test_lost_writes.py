@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from campaign_cases import CASES, Case, beginning
+from campaign_cases import Case, beginning, case_called
 from lossy_disk import Chip, Recorder, Tree, crashes, tree_of
 from vault_world import World
 from verdict import held
@@ -82,12 +82,12 @@ def require_held(world: World, case: Case, *, every: bool = False) -> int:
     return len(found)
 
 
-IN_SHORT = ("enrol, two media", "stage", "settle (undo)", "new generation")
+IN_SHORT = ("enrol, two media", "stage", "settle (undo)", "recover")
 
 
 @pytest.mark.parametrize("name", IN_SHORT)
 def test_a_crash_loses_nothing_that_was_promised(tmp_path: Path, name: str) -> None:
-    case = next(each for each in CASES if each.name == name)
+    case = case_called(name)
     with beginning(case, tmp_path) as world:
         assert require_held(world, case) >= 3
 
@@ -95,7 +95,7 @@ def test_a_crash_loses_nothing_that_was_promised(tmp_path: Path, name: str) -> N
 def test_without_the_folders_sync_a_crash_would_be_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    case = next(each for each in CASES if each.name == "stage")
+    case = case_called("stage")
     with beginning(case, tmp_path) as world:
         monkeypatch.setattr(store, "_sync_folder", lambda folder: None)
         with pytest.raises(AssertionError):
@@ -108,7 +108,7 @@ def test_without_the_files_sync_a_crash_would_be_seen(
     def write_new(place: Path, data: bytes, mode: int) -> None:
         place.write_bytes(data)
 
-    case = next(each for each in CASES if each.name == "stage")
+    case = case_called("stage")
     with beginning(case, tmp_path) as world:
         monkeypatch.setattr(store, "_write_new", write_new)
         with pytest.raises(VaultError, match="is damaged"):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from campaign_cases import Case, make, state_of
-from opened import Opened, opened, opened_by_anyone
+from opened import NOTHING, Opened, opened, opened_by_anyone
 from vault_world import BOOTS, World
 
 from aemseal.flows.state import VaultState
@@ -36,10 +36,18 @@ def held(world: World, case: Case, where: str) -> str:
         assert side == case.after, f"{where}: the move cannot be made again"
     for label, here in opened(world, case.media, case.pins).items():
         assert here == case.after, f"{where}: {label}, then the move again"
+    _require_lost(world, case, where)
     anyone = opened_by_anyone(world, case.pins)
     if case.is_journalled or case.before == case.after:
         assert anyone == case.after, f"{where}: by anyone, then the move again"
     return said
+
+
+def _require_lost(world: World, case: Case, where: str) -> None:
+    """A medium that is revoked opens nothing, whichever of its files come back."""
+    if case.loses is not None:
+        found = opened_by_anyone(world, case.pins, sealed_to=case.loses)
+        assert found == NOTHING, f"{where}: {case.loses.label}, then the move again"
 
 
 def _side(
