@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from aemseal.flows.doctor_patient import (
     Checks,
     Finding,
@@ -64,15 +66,21 @@ def media_are_as_configured(patient: Patient) -> Finding:
     state, config = patient.sealed, patient.settled
     if patient.files is None:
         raise SkippedError("a recording does not tell what is configured")
-    sealed, configured = set(state.media), set(config.media)
+    sealed, configured = _as_kept(state.media), _as_kept(config.media)
     if sealed == configured:
         return ok("what is sealed to is what is configured")
-    names = sorted({each.label for each in sealed ^ configured})
+    names = sorted({label for label, *_ in sealed ^ configured})
     return warning(
         f"{CONFIG_FILE} says otherwise of a medium than what is sealed to: "
         f"{', '.join(names)}",
-        "the vault goes by what was sealed to; to seal to the others: aemseal recover",
+        "the vault goes by what was sealed to; to seal to the others: aemseal pin, and "
+        "on a boot that is not accepted: aemseal recover",
     )
+
+
+def _as_kept(media: Iterable[Medium]) -> set[tuple[str, str, bool]]:
+    """Return of each medium what the state keeps, too."""
+    return {(each.label, each.path, each.carried) for each in media}
 
 
 def carried_media_can_be_carried(patient: Patient) -> Finding:
