@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from aemseal.face import render
 from aemseal.face.ask_secrets import ASKED
 from aemseal.face.pin import read_pin
+from aemseal.face.private_screen import require_person
 from aemseal.face.run import Run
 from aemseal.flows.initramfs import ImageLists
 from aemseal.flows.moves import NOT_ACCEPTED
@@ -55,6 +56,8 @@ def verb_enrol(run: Run) -> int:
 
 def enrol_shown(run: Run, kind: str) -> int:
     """Seal a secret that a person is shown at boot: a text, or a TOTP seed."""
+    if kind == TOTP:
+        require_person(run.terminal)
     with run.vault() as vault:
         asking = Asking(run, kind)
         try:

@@ -28,7 +28,7 @@ _DUMB = ("", "")
 LINE_LIMIT = 64
 """Characters of an answer; a code has six."""
 
-LINES_BELOW = 4
+LINES_BELOW = 3
 """What is said and asked below a drawing."""
 
 
@@ -90,12 +90,7 @@ def private_screen(terminal: Terminal) -> Iterator[PrivateScreen]:
     UsageError where stdin or stderr is no terminal. A dumb terminal cannot be cleared:
     that is said afterwards.
     """
-    if not (terminal.stdin.isatty() and terminal.stderr.isatty()):
-        raise UsageError(
-            "a seed is shown on a terminal, and a code typed there: stdin or stderr is "
-            "none",
-            "run it in a terminal, with nothing redirected but stdout",
-        )
+    require_person(terminal)
     name = terminal.environment.get("TERM", "dumb")
     begin, end = {"dumb": _DUMB, "linux": _CONSOLE}.get(name, _ALTERNATE)
     screen = PrivateScreen(terminal, can_draw=bool(begin))
@@ -107,6 +102,16 @@ def private_screen(terminal: Terminal) -> Iterator[PrivateScreen]:
             screen._write(end)
         if not end:
             terminal.say("aemseal: this terminal cannot be cleared: close it")
+
+
+def require_person(terminal: Terminal) -> None:
+    """Raise UsageError unless stdin and stderr are terminals."""
+    if not (terminal.stdin.isatty() and terminal.stderr.isatty()):
+        raise UsageError(
+            "a seed is shown on a terminal, and a code typed there: stdin or stderr is "
+            "none",
+            "run it in a terminal, with nothing redirected but stdout",
+        )
 
 
 def _size(terminal: Terminal) -> tuple[int, int]:

@@ -91,7 +91,7 @@ def account_name(files: Rooted) -> str:
     except AemsealError:
         data = b""
     name = data.decode("utf-8", "replace").strip()
-    return name if name and name.isprintable() else "this machine"
+    return name if name and name.isprintable() else "machine"
 
 
 def clock_caution(files: Rooted, time: float) -> str | None:

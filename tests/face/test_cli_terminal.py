@@ -130,6 +130,22 @@ def test_ctrl_c_at_the_prompt_interrupts(lent_new: Laptop) -> None:
     assert "Traceback" not in shown
 
 
+def test_ctrl_c_at_a_seed_interrupts_and_leaves_nothing_on_the_screen(
+    lent_new: Laptop,
+) -> None:
+    code, shown = in_a_terminal(
+        lent_new, ["enrol", "totp"], [b"\n", b"\x03"], TERM="xterm"
+    )
+    assert code == 130
+    private, cleared, after = shown.rpartition("\x1b[H\x1b[2J\x1b[?1049l")
+    assert cleared
+    assert "(time-based, 6 digits)" in private
+    assert "time-based" not in after
+    assert "aemseal: delete the entry that your phone made just now" in after
+    assert "aemseal: interrupted" in after
+    assert "Traceback" not in shown
+
+
 COLOURS = {
     "a terminal": ({"TERM": "xterm"}, True),
     "NO_COLOR": ({"TERM": "xterm", "NO_COLOR": "1"}, False),

@@ -130,12 +130,12 @@ def write(root: Path, path: str, data: bytes) -> None:
 NAMES = {
     b"dom0\n": "dom0",
     b"x230": "x230",
-    b"": "this machine",
-    b"\n": "this machine",
-    b"a\x1b[2J": "this machine",
-    b"a\nb\n": "this machine",
+    b"": "machine",
+    b"\n": "machine",
+    b"a\x1b[2J": "machine",
+    b"a\nb\n": "machine",
     b"\xff": "�",
-    b"x" * 5000: "this machine",
+    b"x" * 5000: "machine",
 }
 
 
@@ -148,7 +148,7 @@ def test_the_machine_goes_by_its_host_name(
 
 
 def test_a_machine_without_a_name_is_this_one(tmp_path: Path) -> None:
-    assert account_name(Rooted(tmp_path)) == "this machine"
+    assert account_name(Rooted(tmp_path)) == "machine"
 
 
 CLOCKS = {
