@@ -230,7 +230,12 @@ _SETTLED_BY = {
     "cancel": "aemseal cancel",
     "undo": "aemseal reseal",
     "refresh": "aemseal reseal",
+    "recover": "aemseal confirm",
+    "pin": "aemseal confirm",
+    "revoke": "aemseal confirm",
 }
+"""The verb itself where it does nothing once all is settled; else one that asks for
+nothing."""
 
 
 def nothing_enrolled(
