@@ -37,7 +37,7 @@ from aemseal.flows.state import (
     VaultState,
 )
 from aemseal.flows.vault import Vault
-from aemseal.words.errors import AemsealError, VaultError
+from aemseal.words.errors import AemsealError, TpmChangedError, VaultError
 from aemseal.world.config import Medium
 from aemseal.world.luks_headers import HeaderChange
 from aemseal.world.store import STATE_FOLDER
@@ -149,24 +149,28 @@ def require_same_boots(vault: Vault, before: VaultState, running: bytes) -> None
     vault.require_open(before)
 
 
-def require_no_sealing(vault: Vault) -> None:
-    """Raise VaultError where a sealing was cut short and could not be settled.
+def require_settled(vault: Vault) -> None:
+    """Raise VaultError where a move was cut short that can be settled some day.
 
-    Its sealed objects may be on a medium already. Any other journal tells of the
-    generation that is taken down, and a damaged one of nothing.
+    What it signed for or sealed must not be forgotten while the generation before may
+    stay in force. A publish whose counter went elsewhere, or is gone, is none of these:
+    that generation opens nothing any more.
     """
     data = vault.files.read(JOURNAL_FILE)
     if data is None:
         return
-    try:
-        journal = parse_journal(data)
-    except VaultError:
-        return
-    if not isinstance(journal, Journal):
-        raise VaultError(
-            f"{journal.move} was cut short, and cannot be finished yet",
-            "have its media at hand; or take the vault down: aemseal remove",
-        )
+    journal = parse_journal(data)
+    if isinstance(journal, Journal):
+        try:
+            count = vault.count_now(journal.state)
+        except TpmChangedError:
+            return
+        if not journal.before <= count <= journal.after:
+            return
+    raise VaultError(
+        f"{journal.move} was cut short, and cannot be finished yet",
+        "have its media at hand; or take the vault down: aemseal remove",
+    )
 
 
 def _forget_others(

@@ -16,7 +16,7 @@ from aemseal.flows.first_boot import Setting, first_boot
 from aemseal.flows.generation import (
     Anew,
     begin_anew,
-    require_no_sealing,
+    require_settled,
     retired_by,
 )
 from aemseal.flows.luks_boots import is_lost, lost_key
@@ -78,7 +78,7 @@ def recover(
     were accepted before is on record as retired: none is signed for any more.
     """
     vault = setting.vault
-    require_no_sealing(vault)
+    require_settled(vault)
     try:
         answers, found = first_boot(setting, ask, before)
     except RebootFirstError as error:
