@@ -66,13 +66,13 @@ def verb_reseal(run: Run) -> int:
             if not run.arguments.dry_run:
                 foresee(vault, run.require_state(), following)
             raise following.problem
+        require_predicted(following)
         state = run.require_state()
         plans = [following.plan, *following.plans(new_only=run.arguments.new_only)]
         require_known(plans, consents, state.selection.algorithm)
         for line in _plan_words(following):
             run.terminal.say(line)
         if run.arguments.dry_run:
-            require_predicted(following)
             return _show_reseal(run, following, done=False)
         after = reseal(
             vault, state, following, consents, new_only=run.arguments.new_only

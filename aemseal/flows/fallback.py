@@ -86,14 +86,20 @@ def marked(
     """Mark those known boots that the fallback entries boot with the files of now.
 
     `usual` is the boot that GRUB starts by itself, which is no fallback; None where it
-    was not looked at. An accepted boot that its fallback entry does not boot any more
-    loses its mark, and goes when the next boot is confirmed. One whose entry was not
-    looked at keeps it.
+    was not looked at. What an entry booted before keeps its mark until the new boot is
+    confirmed, and loses it here where that new boot is accepted already, or is known as
+    the usual one or by another entry. One whose entry was not looked at keeps it.
     """
     titles = {} if usual is None else {usual.policy: (usual.boot.title, False)}
     for each in fallbacks:
         titles.setdefault(each.policy, (each.boot.title, True))
-    looked_at = {each.boot.title for each in fallbacks}
+    accepted = {boot.policy for boot in state.accepted}
+    to_come = {
+        title
+        for policy, (title, fallback) in titles.items()
+        if fallback and policy not in accepted
+    }
+    settled = {each.boot.title for each in fallbacks} - to_come
 
     def mark(boot: SealedBoot) -> SealedBoot:
         if boot.policy not in titles:
@@ -104,7 +110,7 @@ def marked(
         return replace(boot, fallback=fallback, boot=replace(boot.boot, title=title))
 
     def unmark(boot: SealedBoot) -> SealedBoot:
-        is_old = boot.policy not in titles and boot.boot.title in looked_at
+        is_old = boot.policy not in titles and boot.boot.title in settled
         return replace(boot, fallback=boot.fallback and not is_old)
 
     return replace(
@@ -128,23 +134,29 @@ def require_room(state: VaultState) -> None:
 
 
 def kept_beside(
-    state: VaultState, running: SealedBoot, titles: Collection[str]
+    state: VaultState,
+    running: SealedBoot,
+    promoted: Iterable[SealedBoot],
+    titles: Collection[str],
 ) -> tuple[SealedBoot, ...]:
     """Return the accepted boots that stay beside the staged one that runs.
 
-    Those are the fallbacks. When the running boot is marked as one itself, the usual
-    boot has not shown yet that it starts: then what goes is the older launcher and
-    Xen, and what this entry booted before.
+    Those are the fallbacks, but for what the `promoted` ones' entries booted before.
+    When the running boot is marked as one itself, the usual boot has not shown yet that
+    it starts: then what goes is the older launcher and Xen, and what this entry booted
+    before.
     """
-    fitting = (
+    replaced = {boot.boot.title for boot in promoted}
+    if running.fallback:
+        replaced.add(running.boot.title)
+    return tuple(
         boot
         for boot in state.accepted
-        if has_launch_of(boot, (running,)) and has_headers_of(boot, running)
+        if has_launch_of(boot, (running,))
+        and has_headers_of(boot, running)
+        and boot.boot.title not in replaced
+        and (running.fallback or (boot.fallback and is_named(boot, titles)))
     )
-    if running.fallback:
-        title = running.boot.title
-        return tuple(boot for boot in fitting if boot.boot.title != title)
-    return tuple(boot for boot in fitting if boot.fallback and is_named(boot, titles))
 
 
 def promoted_with(
@@ -217,4 +229,16 @@ def unnamed(
         if boot.fallback
         and boot.policy != running.policy
         and not is_named(boot, titles)
+    )
+
+
+def replaced_by(
+    promoted: Iterable[SealedBoot], boots: Iterable[SealedBoot], running: SealedBoot
+) -> tuple[SealedBoot, ...]:
+    """Return what the promoted ones' entries booted before, but the running one."""
+    titles = {boot.boot.title for boot in promoted}
+    return tuple(
+        boot
+        for boot in boots
+        if boot.fallback and boot.policy != running.policy and boot.boot.title in titles
     )

@@ -17,6 +17,7 @@ from aemseal.flows.fallback import (
     kept_beside,
     marked,
     promoted_with,
+    replaced_by,
     require_room,
     still_waiting,
     unnamed,
@@ -195,8 +196,8 @@ def confirm(
     title = staged.boot.title  # another entry may boot the same
     boot = replace(running.boot, title=title)
     confirmed = replace(staged, since=running.since, boot=boot)
-    kept = kept_beside(state, staged, known.titles)
     promoted = promoted_with(state, staged, known.titles)
+    kept = kept_beside(state, staged, promoted, known.titles)
     accepted = (confirmed, *kept, *promoted)
     _, retired = _apart(state.accepted, accepted)
     waiting = still_waiting(state, staged, (accepted, retired), known.titles)
@@ -224,9 +225,9 @@ def _confirm_again(
 ) -> Confirmation:
     """Confirm a boot that is accepted already: nothing new is let in by it.
 
-    Staged fallbacks of its launcher and Xen become accepted ones. A fallback whose
-    entry is configured no more goes, unless the running boot is a fallback, which
-    never retires anything.
+    Staged fallbacks of its launcher and Xen become accepted ones. What their entries
+    booted before goes, and a fallback whose entry is configured no more, unless the
+    running boot is a fallback, which never retires anything.
     """
     here = next(boot for boot in state.accepted if boot.policy == running.policy)
     after, retired, promoted = _tidied(state, here, running, known)
@@ -265,7 +266,11 @@ def _tidied(
 ) -> tuple[VaultState, tuple[SealedBoot, ...], tuple[SealedBoot, ...]]:
     """Put each fallback where it belongs; also returns who goes and who comes in."""
     promoted = promoted_with(state, replace(here, since=running.since), known.titles)
-    retired = () if here.fallback else unnamed(state.accepted, here, known.titles)
+    gone = (
+        *unnamed(state.accepted, here, known.titles),
+        *replaced_by(promoted, state.accepted, here),
+    )
+    retired = () if here.fallback else gone
     dropped = unnamed(state.staged, here, known.titles)
     _, accepted = _apart(state.accepted, retired)
     _, staged = _apart(state.staged, (*promoted, *dropped))

@@ -229,6 +229,41 @@ def test_what_the_entry_booted_before_goes_with_the_next_boot(world: World) -> N
     assert standing(state, OLD_SPARE.policy) == RETIRED
 
 
+def test_and_with_a_confirm_of_the_usual_boot_that_is_accepted(world: World) -> None:
+    do(world, staging(OLD, OLD, OLD_SPARE))
+    do(world, confirming(OLD))
+    rebuilt = entry(SPARE, "xen-5", "kernel-0-rebuilt")
+    state = do(world, staging(OLD, OLD, rebuilt))
+    assert fallbacks_of(state) == called(OLD_SPARE), "until then both are fallbacks"
+    done = confirmed(world, OLD)
+    assert (done.retired, done.fallbacks) == ((OLD_SPARE.name,), (rebuilt.name,))
+    assert names(done.state) == {OLD.name, rebuilt.name}
+
+
+def test_and_not_while_it_runs_itself(world: World) -> None:
+    do(world, staging(OLD, OLD, OLD_SPARE))
+    do(world, confirming(OLD))
+    rebuilt = entry(SPARE, "xen-5", "kernel-0-rebuilt")
+    do(world, staging(OLD_SPARE, OLD, rebuilt))
+    done = confirmed(world, OLD_SPARE)
+    assert done.retired == ()
+    assert fallbacks_of(done.state) == {OLD_SPARE.name, rebuilt.name}
+    do(world, staging(OLD_SPARE, NEW_KERNEL, rebuilt))
+    state = do(world, confirming(NEW_KERNEL))
+    assert names(state) == {NEW_KERNEL.name, rebuilt.name}
+
+
+def test_an_accepted_boot_that_an_entry_boots_now_replaces_the_one_before(
+    world: World,
+) -> None:
+    do(world, staging(OLD, OLD, OLD_SPARE))
+    do(world, confirming(OLD))
+    do(world, staging(OLD, NEW_KERNEL, OLD.under(SPARE)))
+    state = do(world, confirming(NEW_KERNEL))
+    assert names(state) == called(NEW_KERNEL, OLD)
+    assert standing(state, OLD_SPARE.policy) == RETIRED
+
+
 def test_fallbacks_staged_since_stay_staged(world: World) -> None:
     do(world, staging(OLD, NEW_BOTH, NEW_SPARE))
     do(world, staging(NEW_BOTH, NEWEST, NEWEST_SPARE))
