@@ -10,7 +10,7 @@ from aemseal.face.pin import read_pin
 from aemseal.face.run import Run
 from aemseal.flows.secret import KEYFILE
 from aemseal.flows.state import VaultState
-from aemseal.words.errors import EXIT_DONE, AemsealError, UsageError
+from aemseal.words.errors import EXIT_DONE, AemsealError
 
 if TYPE_CHECKING:
     from aemseal.flows.sealing import ToSeal
@@ -33,8 +33,7 @@ class AskingKey(Asking):
         arguments = self.run.arguments
         uuid = disk_of(self.run.host, arguments.entry, arguments.disk)
         pin = read_pin(self.run, KEYFILE, state)
-        if pin is None:
-            raise UsageError("a keyfile always has a PIN", "type one, or: --pin-file")
+        assert pin is not None, "a keyfile always has one"
         passphrase = self.run.terminal.read_secret(
             f"passphrase of the LUKS device {uuid} (not shown): "
         )
@@ -96,16 +95,16 @@ def _show(run: Run, state: VaultState, lines: list[str]) -> int:
     if lost is not None:
         raise lost
     disk = kept_slot(state)
+    assert disk is not None, "it is not lost"
     report = {
         "schema": "aemseal.enrol/1",
         "accepted": [boot.name for boot in state.accepted],
         "staged": [boot.name for boot in state.staged],
         "selection": str(state.selection),
         "secrets": [each.name for each in state.secrets],
-        "disk": disk and disk.to_dict(),
+        "disk": disk.to_dict(),
     }
-    if disk is not None:
-        lines = [*lines, f"its key is in slot {disk.slot} of LUKS device {disk.uuid}"]
+    place = f"its key is in slot {disk.slot} of LUKS device {disk.uuid}"
     step = "reboot, since the LUKS header is another one now; then: aemseal confirm"
-    run.terminal.result(report, [*lines, f"next step: {step}"])
+    run.terminal.result(report, [*lines, place, f"next step: {step}"])
     return EXIT_DONE

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from luks_disks import OTHER_UUID, PASSPHRASE, UUID, LuksDisk
@@ -30,6 +31,7 @@ from aemseal.flows.keyfile import (
     forget_draft,
     kept_slot,
     remove_keys,
+    require_shown_next,
     with_new_header,
 )
 from aemseal.flows.luks_boots import (
@@ -39,6 +41,7 @@ from aemseal.flows.luks_boots import (
     lost_key,
 )
 from aemseal.flows.moves import Circumstances, cancel, confirm, stage
+from aemseal.flows.reseal import NextBoot
 from aemseal.flows.sealing import seal_beside, seal_generation
 from aemseal.flows.secret import KEYFILE
 from aemseal.flows.state import LuksSlot, SealedBoot, VaultState
@@ -268,6 +271,20 @@ def test_boots_are_told_apart_by_their_headers(world: LuksWorld) -> None:
     assert has_headers_of(old, new)
     assert not has_headers_of(old, later)
     assert has_headers_of(old, other)
+
+
+def next_boot_that(standing: str, problem: PredictionError | None = None) -> NextBoot:
+    nothing: Any = None
+    return NextBoot(nothing, nothing, nothing, None, problem, standing, is_next=True)
+
+
+def test_a_next_boot_that_is_not_shown_anything_is_none_to_start_from() -> None:
+    require_shown_next(next_boot_that("accepted"))
+    require_shown_next(next_boot_that("staged"))
+    with pytest.raises(VaultError, match="not an accepted one"):
+        require_shown_next(next_boot_that("retired"))
+    with pytest.raises(PredictionError, match="PCR 18"):
+        require_shown_next(next_boot_that("unknown", PredictionError("PCR 18 is new")))
 
 
 # --- moves between the key and the reboot ---
