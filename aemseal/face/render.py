@@ -10,7 +10,7 @@ from typing import Any
 from aemseal.flows.attendance import SwitchedOn
 from aemseal.flows.fallback_entries import FallbackBoot
 from aemseal.flows.moves import NOT_ACCEPTED
-from aemseal.flows.state import SealedBoot
+from aemseal.flows.state import KeptSecret, SealedBoot
 from aemseal.flows.status import Status
 from aemseal.measure.boot_entry import Role
 from aemseal.measure.claims import Measurement, Prediction, SourceKind
@@ -203,6 +203,10 @@ def status_report(status: Status) -> dict[str, Any]:
         "problem": status.problem.message if status.problem else None,
         "hint": status.problem.hint if status.problem else None,
         "stale_media": list(status.stale),
+        "secrets": [
+            {"name": each.name, "kind": each.kind, "pin": each.pin}
+            for each in status.secrets
+        ],
         "fallbacks": [
             {
                 "title": each.name,
@@ -245,6 +249,8 @@ def status_lines(status: Status) -> list[str]:
         for boot in boots
     ]
     when = f" (looked at {status.checked})" if status.checked else ""
+    if status.secrets:
+        lines.append(f"secrets:   {', '.join(map(_secret, status.secrets))}")
     lines += [
         f"this boot: {status.this_boot}",
         f"next boot: {status.next_boot}{when}",
@@ -260,6 +266,10 @@ def status_lines(status: Status) -> list[str]:
         lines.append(f"PIN tries: {tries.counted} of {tries.most} counted as failed")
     lines += [f"warning:   {each}" for each in status.warnings]
     return [*lines, f"next step: {status.next_step}"]
+
+
+def _secret(secret: KeptSecret) -> str:
+    return f"{secret.name} (PIN)" if secret.pin else secret.name
 
 
 _AS_A_FALLBACK = {False: "", True: ", a fallback"}

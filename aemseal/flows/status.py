@@ -23,7 +23,7 @@ from aemseal.flows.moves import (
     standing,
 )
 from aemseal.flows.reseal import BlindBootError, next_boot
-from aemseal.flows.state import NextBootCheck, SealedBoot, VaultState
+from aemseal.flows.state import KeptSecret, NextBootCheck, SealedBoot, VaultState
 from aemseal.formats.hook_files import HookRecord
 from aemseal.formats.tpm_policy import policy_pcr
 from aemseal.measure.differences import Seen, seen_in
@@ -195,6 +195,7 @@ class Status:
     shut: bool = False
     problem: AemsealError | None = None
     stale: tuple[str, ...] = ()
+    secrets: tuple[KeptSecret, ...] = ()
     resets: SwitchedOn | None = None
     tries: Tries | None = None
     fallbacks: tuple[FallbackBoot, ...] = ()
@@ -297,6 +298,7 @@ def status(
         shut=shut,
         problem=problem,
         stale=state.stale,
+        secrets=state.secrets,
         fallbacks=beside,
         lost_key=lost_key(state),
     )

@@ -144,6 +144,9 @@ SHAPES: Mapping[str, Any] = {
         "next_boot": {"accepted", "staged", "not-accepted", "retired", "unknown"},
         "checked": (time, NONE),
         "next_step": str,
+        "secrets": [
+            {"name": str, "kind": {"text", "totp", "keyfile"}, "pin": bool},
+        ],
         "warnings": [str],
         "resets": RESETS,
         "tries": ({"counted": int, "left": int, "most": int}, NONE),

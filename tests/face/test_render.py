@@ -12,7 +12,7 @@ from contract import check
 from laptop import Laptop, MakeLaptop, changed
 
 from aemseal.face.render import explanation_lines, status_lines, status_report
-from aemseal.flows.state import VaultState
+from aemseal.flows.state import KeptSecret, VaultState
 from aemseal.flows.status import nothing_enrolled
 from aemseal.measure.boot_entry import Role
 from aemseal.measure.explain import Explanation, Verdict
@@ -48,6 +48,19 @@ def test_what_differs_besides_is_told_by_role_each_once() -> None:
         )
     )
     assert lines[-1] == "also differ: initramfs, module"
+
+
+def test_the_status_names_what_is_sealed_and_what_is_asked_a_pin() -> None:
+    some = nothing_enrolled()
+    assert status_report(some)["secrets"] == []
+    assert not any(line.startswith("secrets:") for line in status_lines(some))
+    secrets = (KeptSecret("text", "text"), KeptSecret("totp", "totp", pin=True))
+    found = dataclasses.replace(some, secrets=secrets)
+    assert "secrets:   text, totp (PIN)" in status_lines(found)
+    assert status_report(found)["secrets"] == [
+        {"name": "text", "kind": "text", "pin": False},
+        {"name": "totp", "kind": "totp", "pin": True},
+    ]
 
 
 def test_a_stale_medium_stays_in_the_status() -> None:
