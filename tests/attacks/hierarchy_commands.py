@@ -93,8 +93,11 @@ def allowing(esapi: Any, command: int, kind: Any = TPM2_SE.POLICY) -> Iterator[A
             esapi.flush_context(flush_handle=session)
 
 
-def plant_policy(world: World, hierarchy: int, command: int) -> None:
-    """Leave a way to a hierarchy that a value set later does not close."""
+def plant_policy(world: World, hierarchy: int, command: int) -> int:
+    """Leave a way to a hierarchy that a value set later does not close.
+
+    The TPM's response code: it takes the policy where the authorisation is empty.
+    """
     digest = policy_for(world, command)
     parameters = struct.pack(">H", len(digest)) + digest + struct.pack(">H", 0x000B)
-    assert send(world, SET_PRIMARY_POLICY, hierarchy, parameters) == 0
+    return send(world, SET_PRIMARY_POLICY, hierarchy, parameters)

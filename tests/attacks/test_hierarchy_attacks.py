@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,21 +25,15 @@ from hierarchy_commands import (
     LOCK_RESET,
     LOCKOUT,
     NV_GLOBAL_WRITE_LOCK,
-    NV_INCREMENT,
     NV_UNDEFINE_SPACE,
     OWNER,
     PLATFORM,
     SET_PRIMARY_POLICY,
-    allowing,
-    plant_policy,
     send,
 )
-from pin_victim import PIN, WRONG, counted, guess_by_session, pin_victim, use_to_encrypt
-from power_cuts import PowerCut, PowerCutError
-from vault_world import EVIL, NEW, NEWER, OLD, World, called, enrol
+from vault_world import EVIL, NEW, NEWER, World, called
 from victim import (
     COUNTER,
-    RC_AUTH_UNAVAILABLE,
     RC_INTEGRITY,
     RC_POLICY_FAIL,
     attacking,
@@ -51,8 +44,7 @@ from victim import (
 )
 
 from aemseal.flows.moves import stage
-from aemseal.flows.owner import OWNER_FILE, rotate, settle
-from aemseal.flows.secret import Pin
+from aemseal.flows.owner import OWNER_FILE
 from aemseal.formats.slot import AcceptedBranch, approved_policy
 from aemseal.formats.srk_templates import OWN_TEMPLATE
 from aemseal.formats.tpm_policy import approval_digest, counter_name, name_of
@@ -64,7 +56,6 @@ from aemseal.world.tpm_storage import SRK_HANDLE
 # tpm2-pytss only after aemseal.world.tpm, which quiets what 2.3 warns of on import
 from tpm2_pytss import (
     ESYS_TR,
-    TPM2_SE,
     TPM2_ST,
     TPM2B_PRIVATE,
     TPM2B_PUBLIC,
@@ -155,82 +146,6 @@ def test_with_the_owners_value_the_storage_key_is_another_and_opens_nothing(
         assert code_of(hook.load) == RC_INTEGRITY
     with world.vault() as vault, pytest.raises(TpmChangedError, match="another one"):
         stage(vault, vault.require(), NEW.policy, NEWER.sealed)
-
-
-# --- a policy planted while the authorisations were empty ---
-
-
-def reset_by_policy(world: World) -> None:
-    """Forget the wrong PINs that were counted, without the lockout's value."""
-    with attacking(world) as attacker, allowing(attacker.esapi, LOCK_RESET) as session:
-        attacker.do(
-            "dictionary_attack_lock_reset",
-            lock_handle=ESYS_TR.LOCKOUT,
-            session1=session,
-        )
-
-
-def count_by_policy(world: World) -> None:
-    with attacking(world) as attacker, allowing(attacker.esapi, NV_INCREMENT) as it:
-        attacker.do(
-            "nv_increment",
-            nv_index=attacker.index(COUNTER),
-            auth_handle=ESYS_TR.OWNER,
-            session1=it,
-        )
-
-
-def planted(world: World) -> None:
-    plant_policy(world, LOCKOUT, LOCK_RESET)
-    plant_policy(world, OWNER, NV_INCREMENT)
-
-
-def test_a_lockout_policy_planted_before_enrolling_resets_no_count(
-    tmp_path: Path,
-) -> None:
-    """Else PINs are guessed without an end, by sessions bound to the object."""
-    with World(tmp_path) as world:
-        planted(world)
-        reset_by_policy(world)  # so it works while nobody has enrolled
-        world.boot(OLD)
-        with world.vault() as vault:
-            enrol(vault, OLD, pin=Pin(PIN))
-        assert guess_by_session(world, WRONG, TPM2_SE.HMAC, use_to_encrypt)
-        assert counted(world) == 1
-        assert code_of(reset_by_policy, world) == RC_AUTH_UNAVAILABLE
-        assert code_of(count_by_policy, world) == RC_AUTH_UNAVAILABLE
-        assert counted(world) == 1
-
-
-def test_a_lockout_policy_planted_while_the_value_is_rotated_resets_no_count(
-    tmp_path: Path,
-) -> None:
-    """The lockout value changes by way of none, and the power may fail between."""
-    with pin_victim(tmp_path) as world:
-        guess_by_session(world, WRONG, TPM2_SE.HMAC, use_to_encrypt)
-        with pytest.raises(PowerCutError), world.vault(CutWhileEmpty()) as vault:
-            rotate(vault, vault.require().storage, None)
-        world.power_cycle()
-        plant_policy(world, LOCKOUT, LOCK_RESET)
-        world.boot(OLD)
-        with world.vault() as vault:
-            settle(vault)
-        guess_by_session(world, WRONG, TPM2_SE.HMAC, use_to_encrypt)
-        assert code_of(reset_by_policy, world) == RC_AUTH_UNAVAILABLE
-
-
-class CutWhileEmpty(PowerCut):
-    """Cuts the power once the owner's value is changed and the lockout's is none."""
-
-    changed = 0
-
-    @contextmanager
-    def step(self, what: str) -> Iterator[None]:
-        self.changed += what == "HierarchyChangeAuth"
-        if self.changed == 2 and what == "HierarchyChangeAuth":
-            self.at, self.after = len(self.steps), True
-        with super().step(what):
-            yield
 
 
 # --- the platform ---
