@@ -146,12 +146,9 @@ class Attendance:
         """Read the JSON object; None stays None."""
         if fields is None:
             return None
+        resets, time = int(fields["resets"]), str(fields["time"])
         restarts = fields.get("restarts")
-        return cls(
-            int(fields["resets"]),
-            str(fields["time"]),
-            None if restarts is None else int(restarts),
-        )
+        return cls(resets, time, None if restarts is None else int(restarts))
 
 
 @dataclass(frozen=True, slots=True)
