@@ -168,10 +168,11 @@ def _add_reseal(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--accept",
-        metavar="COMPONENT",
+        metavar="NAME[=HEX]",
         action="append",
         default=[],
-        help="answer for a change that nobody else answers for (more)",
+        help="answer for a change that nobody else answers for, or for this digest of it "
+        "alone (more)",
     )
     command.add_argument(
         "--new-only", action="store_true", help="leave the boots accepted so far out"
@@ -208,7 +209,7 @@ _EXIT_CODES = """exit codes:
   0  done, or nothing to do
   1  failure of the machine, or a bug
   2  usage
-  3  status, plan: the next boot would not be accepted
+  3  status, plan: the next boot, or a fallback, would not be accepted
   4  refused: evidence that is absent, malformed or does not hold
   5  the TPM is absent or in lockout
   6  this boot is not an accepted one

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from aemseal.flows.state import SealedBoot
+from aemseal.flows.state import SealedBoot, VaultState
 from aemseal.formats.tpm_policy import policy_pcr
 from aemseal.measure.baseline import Baseline
 from aemseal.measure.boot_entry import Role
@@ -16,6 +16,7 @@ from aemseal.measure.claims import (
     Prediction,
     require_covered,
 )
+from aemseal.measure.explain import BootStatus, KnownBoot
 from aemseal.words.digest import PcrSelection
 from aemseal.words.errors import PredictionError, SelectionError
 
@@ -69,6 +70,25 @@ def predicted_boot(
         raise PredictionError(error.message, _TOO_FEW) from None
     boot = Baseline.of_prediction(prediction)
     return sealed_boot(boot, policy_pcr(selection, values), since, known)
+
+
+def known_boots(state: VaultState) -> tuple[KnownBoot, ...]:
+    """Return every boot on record, for `explain`: what is sealed to of each."""
+    groups = (
+        (BootStatus.ACCEPTED, state.accepted),
+        (BootStatus.STAGED, state.staged),
+        (BootStatus.RETIRED, state.retired),
+    )
+    return tuple(
+        KnownBoot(
+            boot.name,
+            status,
+            tuple(e for e in boot.boot.measurements if e.pcr in state.selection),
+            fallback=boot.fallback and status is not BootStatus.RETIRED,
+        )
+        for status, boots in groups
+        for boot in boots
+    )
 
 
 def unexplained(calibration: Calibration) -> str:

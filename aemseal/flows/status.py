@@ -13,6 +13,7 @@ from aemseal.flows.evidence import no_hook, read_hook_record, read_launch, requi
 from aemseal.flows.explain_search import recognise
 from aemseal.flows.fallback_entries import FallbackBoot
 from aemseal.flows.luks_boots import lost_key
+from aemseal.flows.known_boots import known_boots
 from aemseal.flows.media import MediumProblem
 from aemseal.flows.moves import (
     ACCEPTED,
@@ -28,9 +29,7 @@ from aemseal.formats.hook_files import HookRecord
 from aemseal.formats.tpm_policy import policy_pcr
 from aemseal.measure.differences import Seen, seen_in
 from aemseal.measure.explain import (
-    BootStatus,
     Explanation,
-    KnownBoot,
     Verdict,
     explain,
     held_against,
@@ -157,24 +156,6 @@ def _held_against_prediction(
 def _is_unmeasured(host: Host, state: VaultState) -> bool:
     """Whether PCR 17 was never reset and extended; asked without a log."""
     return host.pcrs(state.selection.algorithm).value(17).is_blank
-
-
-def known_boots(state: VaultState) -> tuple[KnownBoot, ...]:
-    """Return every boot on record, for `explain`: what is sealed to of each."""
-    groups = (
-        (BootStatus.ACCEPTED, state.accepted),
-        (BootStatus.STAGED, state.staged),
-        (BootStatus.RETIRED, state.retired),
-    )
-    return tuple(
-        KnownBoot(
-            boot.name,
-            status,
-            tuple(e for e in boot.boot.measurements if e.pcr in state.selection),
-        )
-        for status, boots in groups
-        for boot in boots
-    )
 
 
 @dataclass(frozen=True)

@@ -52,11 +52,15 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class KnownBoot:
-    """A boot that the vault knows by name, with its measurements in order."""
+    """A boot that the vault knows by name, with its measurements in order.
+
+    `fallback` says that it is one of an entry beside the usual one.
+    """
 
     name: str
     status: BootStatus
     measurements: tuple[Measurement, ...]
+    fallback: bool = False
 
     @property
     def xen_version(self) -> str | None:
@@ -71,7 +75,9 @@ class KnownBoot:
         is_told = version is None or version in self.name
         name = self.name if is_told else f"{self.name}, Xen {version}"
         is_accepted = self.status is BootStatus.ACCEPTED
-        return name if is_accepted else f"{name} ({self.status.value})"
+        words = [] if is_accepted else [self.status.value]
+        words += ["a fallback"] if self.fallback else []
+        return f"{name} ({', '.join(words)})" if words else name
 
 
 @dataclass(frozen=True, slots=True)
