@@ -171,8 +171,7 @@ def _add_reseal(command: argparse.ArgumentParser) -> None:
         metavar="NAME[=HEX]",
         action="append",
         default=[],
-        help="answer for a change that nobody else answers for, or for this digest of it "
-        "alone (more)",
+        help="answer for a change that nobody else answers for (more)",
     )
     command.add_argument(
         "--new-only", action="store_true", help="leave the boots accepted so far out"

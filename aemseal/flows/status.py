@@ -12,8 +12,8 @@ from aemseal.flows.attendance import SwitchedOn, counted_now, switched_on
 from aemseal.flows.evidence import no_hook, read_hook_record, read_launch, require_hook
 from aemseal.flows.explain_search import recognise
 from aemseal.flows.fallback_entries import FallbackBoot
-from aemseal.flows.luks_boots import lost_key
 from aemseal.flows.known_boots import known_boots
+from aemseal.flows.luks_boots import lost_key
 from aemseal.flows.media import MediumProblem
 from aemseal.flows.moves import (
     ACCEPTED,
