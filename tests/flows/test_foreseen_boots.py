@@ -17,6 +17,7 @@ from aemseal.flows.enrol_halfway import (
     keep_halfway,
     require_as_foreseen,
 )
+from aemseal.flows.refresh import BOOT_ID
 from aemseal.flows.reseal import NextBoot, foresee
 from aemseal.flows.state import FORESEEN_FILE, STATE_FILE, SealedBoot, VaultState
 from aemseal.flows.survey import Survey
@@ -110,6 +111,7 @@ def test_something_added_between_the_halves_is_refused(disk: Disk) -> None:
 # --- reseal ---
 
 ACCEPTED = STATE.accepted[0].policy
+SEEN_IN = {BOOT_ID: b"this-boot\n"}
 
 
 def following(
@@ -119,7 +121,7 @@ def following(
     is_next: bool = True,
     found: SealedBoot | None = None,
 ) -> NextBoot:
-    host = SimpleNamespace(now=lambda: NOW)
+    host = SimpleNamespace(now=lambda: NOW, small_file=SEEN_IN.get)
     made = SimpleNamespace(
         look=SimpleNamespace(running_policy=running, host=host),
         prediction=prediction,
@@ -136,12 +138,15 @@ def test_a_blind_boot_is_kept_with_the_state(disk: Disk) -> None:
     assert state.checked is not None
     assert (state.checked.result, state.checked.time) == ("unknown", NOW)
     assert VaultState.parse(disk.files[STATE_FILE]) == state
-    assert replace(state, foreseen=None, checked=STATE.checked) == STATE
+    assert state.seen is not None
+    assert state.seen.boot == "this-boot"
+    assert replace(state, foreseen=None, checked=STATE.checked, seen=None) == STATE
 
 
 def test_that_of_another_entry_says_nothing_of_the_next_boot(disk: Disk) -> None:
     state = foresee(vault(disk), STATE, following(BLIND, is_next=False))
     assert (state.foreseen is not None, state.checked) == (True, STATE.checked)
+    assert state.seen is None
 
 
 @pytest.mark.parametrize(
