@@ -132,6 +132,7 @@ def _free_the_tpm(
     for counter in sorted(_counters(vault, states)):
         try:
             authorise()
+            _count_past(vault, counter, session)
             vault.tpm.undefine_counter(counter, session)
         except AemsealError as error:
             left.append(f"the TPM's counter at 0x{counter:08x}: {error.message}")
@@ -148,6 +149,22 @@ def _free_the_tpm(
         except AemsealError as error:
             left.append(f"{what}: {error.message}")
     return left + owner.give_back(vault, session, foreign_owner)
+
+
+def _count_past(vault: Vault, counter: int, session: Any) -> None:
+    """Count past every number that was signed for: no later counter comes to one.
+
+    A TPM starts a counter past all that it ever had, and this Name may be a counter's
+    again. A move that was cut short has signed for more than was counted.
+    """
+    journal = _journal(vault)
+    if not isinstance(journal, Journal) or journal.state.counter != counter:
+        return
+    with suppress(TpmChangedError):  # it is gone, or another one
+        count = vault.tpm.count(counter, session)
+        if journal.before <= count:
+            for _ in range(count, journal.after):
+                vault.tpm.increment(counter, session)
 
 
 def _authorise(vault: Vault, session: Any, foreign_owner: bytes | None) -> None:

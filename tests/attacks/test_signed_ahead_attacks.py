@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Attacks with acceptances for numbers that the counter has not come to yet.
+
+A move that is cut short leaves one on the medium, and whoever copied it waits for a
+counter of the same Name to get there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from attacker import COUNTER_LIKE_OURS
+from power_cuts import PowerCutError
+from vault_world import NEW, NEWER, OLD, World, called
+from victim import COUNTER, attacking, code_of, victim
+from wire_moves import BeforeCounting
+
+from aemseal.flows.moves import stage
+from aemseal.flows.remove import remove
+
+pytestmark = pytest.mark.tpm
+
+TIMES = 6
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A victim that was cut before a count, and again in each settling of it."""
+    with victim(tmp_path) as world:
+        with suppress(PowerCutError), world.vault(BeforeCounting()) as vault:
+            stage(vault, vault.require(), NEW.policy, NEWER.sealed)
+        for _ in range(2):
+            with suppress(PowerCutError), world.vault(BeforeCounting()) as vault:
+                vault.settle()
+        assert "/boot/aemseal/acceptance.6" in world.seen
+        world.boot(NEW)
+        yield world
+
+
+def test_while_the_move_is_settled_no_number_signed_ahead_comes_into_force(
+    world: World,
+) -> None:
+    with world.vault() as vault:
+        vault.settle()
+    assert world.opening_for_attacker() == called(NEW)
+
+
+def test_a_counter_made_by_the_attacker_after_a_remove_is_past_all_numbers(
+    world: World,
+) -> None:
+    """The owner's value is given back, so they may define what they like."""
+    with world.vault() as vault:
+        remove(vault)
+    with attacking(world) as attacker:
+        attacker.define(COUNTER, COUNTER_LIKE_OURS)
+    for _ in range(TIMES):
+        with attacking(world) as attacker:
+            attacker.increment(attacker.index(COUNTER))
+        assert world.opening_for_attacker() == set()
+
+
+def test_enrolling_again_after_a_remove_brings_no_number_signed_ahead_back(
+    world: World,
+) -> None:
+    with world.vault() as vault:
+        remove(vault)
+    before = {path: set(versions) for path, versions in world.seen.items()}
+    world.boot(OLD)
+    world.enrol(OLD)
+    ours = world.seen
+    for _ in range(TIMES):
+        world.seen = before
+        assert world.opening_for_attacker() == set()
+        world.seen = ours
+        with world.vault() as vault:
+            vault.publish(vault.require(), "refresh")
+
+
+def test_a_removed_vault_whose_counter_is_gone_is_taken_down_all_the_same(
+    world: World,
+) -> None:
+    with world.vault() as vault:
+        state = vault.require()
+        with vault.owner_session(state) as session:
+            vault.tpm.undefine_counter(state.counter, session)
+        remove(vault)
+        assert vault.load() is None
+    with attacking(world) as attacker:
+        assert code_of(attacker.index, COUNTER) == 0x18B
+    assert world.opening_for_attacker() == set()
