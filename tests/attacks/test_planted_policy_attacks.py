@@ -1,23 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Policies planted on a hierarchy while its authorisation was empty.
+"""Policies and limits planted on a hierarchy while its authorisation was empty.
 
 A value that is set later does not take one away, and who satisfies it needs no value.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hierarchy_commands import (
+    LOCK_PARAMETERS,
     LOCK_RESET,
     LOCKOUT,
     NV_INCREMENT,
     OWNER,
     allowing,
     plant_policy,
+    send,
 )
 from pin_victim import (
     PIN,
@@ -32,7 +35,9 @@ from vault_world import OLD, World, enrol
 from victim import COUNTER, RC_AUTH_UNAVAILABLE, attacking, code_of
 
 from aemseal.flows.owner import rotate, settle
+from aemseal.flows.provision import LOCKOUT as LIMITS
 from aemseal.flows.secret import Pin
+from aemseal.world.tpm_lockout import lockout_state
 
 # isort: split
 # tpm2-pytss only after aemseal.world.tpm, which quiets what 2.3 warns of on import
@@ -81,6 +86,24 @@ def test_a_lockout_policy_planted_before_enrolling_resets_no_count(
         assert code_of(reset_by_policy, world) == RC_AUTH_UNAVAILABLE
         assert code_of(count_by_policy, world) == RC_AUTH_UNAVAILABLE
         assert counted(world) == 1
+
+
+@pytest.mark.parametrize("recovery", [0, 1], ids=["off", "one a second"])
+def test_limits_raised_before_enrolling_are_those_of_enrol_after_it(
+    tmp_path: Path, recovery: int
+) -> None:
+    """A recovery time of 0 switches the protection off."""
+    with World(tmp_path) as world:
+        raised = struct.pack(">III", 1 << 20, recovery, 0)
+        assert send(world, LOCK_PARAMETERS, LOCKOUT, raised) == 0
+        world.boot(OLD)
+        with world.vault() as vault:
+            enrol(vault, OLD, pin=Pin(PIN))
+            assert lockout_state(vault.tpm).settings == LIMITS
+        assert send(world, LOCK_PARAMETERS, LOCKOUT, raised) != 0
+        for _ in range(LIMITS.max_tries):
+            guess_by_session(world, WRONG, TPM2_SE.HMAC, use_to_encrypt)
+        assert guess_by_session(world, PIN, TPM2_SE.HMAC, use_to_encrypt) == 0x921
 
 
 @pytest.mark.parametrize("change", range(1, 5))
