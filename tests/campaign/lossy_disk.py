@@ -78,7 +78,7 @@ class Recorder:
         self.root = root
         self.events: list[Event] = []
         self.files: dict[int, int] = {}
-        """Of each inode the number here: the system gives a removed file's away again."""
+        """Of an inode the number here: the system gives a removed file's away again."""
         self._made = 0
         self.written: dict[int, bytes] = {}
         """What was in a file when it was renamed, fsynced or not."""

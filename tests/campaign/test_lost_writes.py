@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from campaign_cases import Case, beginning, case_called
+from campaign_cases import Case, beginning, case_called, spread
 from lossy_disk import Chip, Recorder, Tree, crashes, tree_of
 from vault_world import World
 from verdict import held
@@ -20,6 +20,7 @@ from aemseal.world.seam import Seam
 
 pytestmark = pytest.mark.tpm
 
+CRASHES_EACH = 8
 Crash = tuple[Tree, bytes]
 
 
@@ -74,6 +75,7 @@ def _digest(tree: Tree, chip: bytes) -> bytes:
 def require_held(world: World, case: Case, *, every: bool = False) -> int:
     """Hold the machine to its promises after every crash; return how many."""
     found = crashes_of(world, case, every=every)
+    found = found if every else spread(found, CRASHES_EACH)
     for number, (tree, chip) in enumerate(found):
         world.restore("start")
         world.put(tree, chip)

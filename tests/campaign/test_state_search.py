@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""No order of moves, reboots, cuts and thefts breaks a promise of the vault."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+from vault_machine import VaultMachine
+from vault_world import World
+
+pytestmark = pytest.mark.tpm
+
+EXAMPLES = 12
+STEPS = 12
+
+
+def search(folder: Path, examples: int, steps: int, *, shrink: bool = False) -> None:
+    """Look for an order that breaks a promise; AssertionError, which tells it.
+
+    To `shrink` it takes minutes.
+    """
+    phases = [Phase.generate, *([Phase.shrink] if shrink else [])]
+    with World(folder) as world:
+        VaultMachine.world = world
+        run_state_machine_as_test(
+            VaultMachine,
+            settings=settings(
+                max_examples=examples,
+                stateful_step_count=steps,
+                deadline=None,
+                phases=phases,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+
+
+def test_no_order_of_events_breaks_a_promise(tmp_path: Path) -> None:
+    search(tmp_path, EXAMPLES, STEPS)
