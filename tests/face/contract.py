@@ -79,7 +79,7 @@ ROLES = {
 }
 NONE = type(None)
 RESETS = ({"count": int, "since": time, "other_tpm": bool}, NONE)
-BOOTS = [{"name": str, "since": time}]
+BOOTS = [{"name": str, "since": time, "fallback": bool}]
 STATE = ({"path?": str, "cmdline?": str}, NONE)
 
 SHAPES: Mapping[str, Any] = {
@@ -144,6 +144,13 @@ SHAPES: Mapping[str, Any] = {
         "next_boot": {"accepted", "staged", "not-accepted", "retired", "unknown"},
         "checked": (time, NONE),
         "next_step": str,
+        "fallbacks": [
+            {
+                "title": str,
+                "next_boot": {"accepted", "staged", "not-accepted"},
+                "problem": (str, NONE),
+            }
+        ],
         "secrets": [
             {"name": str, "kind": {"text", "totp", "keyfile"}, "pin": bool},
         ],
@@ -164,8 +171,18 @@ SHAPES: Mapping[str, Any] = {
                     "kind": {"measured", "package", "built", "unknown", "constant"},
                     "detail": str,
                 },
+                "accept": (str, NONE),
                 "files": [changed_file],
                 "files_note": (str, NONE),
+            }
+        ],
+        "fallbacks": [
+            {
+                "title": str,
+                "name": (str, NONE),
+                "standing": {"accepted", "staged", "retired", "unknown"},
+                "problem": (str, NONE),
+                "plan": {"schema": {"aemseal.plan/1"}},
             }
         ],
     },
@@ -204,6 +221,9 @@ SHAPES: Mapping[str, Any] = {
         "accepted_as": str,
         "retired": [str],
         "stale_media": [str],
+        "fallbacks": [str],
+        "rotated": bool,
+        "not_rotated": (str, NONE),
         "resets": RESETS,
         "tries_counted": (int, NONE),
         "tries_trouble": (str, NONE),
@@ -226,6 +246,9 @@ SHAPES: Mapping[str, Any] = {
         "removed_files": bool,
         "media": [str],
         "stale_media": [str],
+        "fallbacks": [str],
+        "rotated": bool,
+        "not_rotated": (str, NONE),
     },
     "doctor": {
         "schema": {"aemseal.doctor/1"},
