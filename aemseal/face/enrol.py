@@ -126,6 +126,7 @@ def setting_of(run: Run, vault: Vault, verb: str = "enrol") -> Setting:
         foreign_owner=read_foreign_owner(vault, run.config),
         lists=ImageLists(run.host),
         verb=verb,
+        kind=run.arguments.kind if verb == "enrol" else "",
     )
 
 

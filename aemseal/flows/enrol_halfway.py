@@ -20,7 +20,7 @@ from aemseal.words.digest import PcrSelection
 from aemseal.words.errors import OriginError, PredictionError
 
 _AGAIN = (
-    "reboot now, then enrol again: aemseal enrol text. That boot will say "
+    "reboot now, then {verb} again: aemseal {command}. That boot will say "
     '"No aemseal vault was found on the boot medium. Do not type your disk '
     'passphrase." Expect it this once, right after this build, and only if you '
     "rebooted yourself: then type it"
@@ -33,11 +33,16 @@ class RebootFirstError(PredictionError):
 
 
 def keep_halfway(
-    vault: Vault, prediction: Prediction, selection: PcrSelection, time: str
+    vault: Vault,
+    prediction: Prediction,
+    selection: PcrSelection,
+    time: str,
+    command: str = "enrol text",
 ) -> None:
     """Keep what can be known of the boot that was built, where that is not all.
 
-    RebootFirstError then, when it is kept. Nothing happens where all is known.
+    RebootFirstError then, when it is kept; `command` is what goes on from it, a verb
+    and its words. Nothing happens where all is known.
     """
     foreseen = Foreseen.of(prediction, selection, time)
     if foreseen is None:
@@ -45,7 +50,8 @@ def keep_halfway(
     data = json.dumps(foreseen.to_json(), indent=1).encode()
     vault.files.write(FORESEEN_FILE, data)
     reasons = "; ".join(each.sentence for each in foreseen.refusals)
-    raise RebootFirstError(f"nothing is sealed yet: {reasons}", _AGAIN)
+    again = _AGAIN.format(verb=command.split()[0], command=command)
+    raise RebootFirstError(f"nothing is sealed yet: {reasons}", again)
 
 
 def require_as_foreseen(vault: Vault, look: Survey) -> str | None:

@@ -63,7 +63,7 @@ class Setting:
     `host_now` reads the host anew, grub.cfg and all: `host` reads that once. `say`
     tells a line to the person, `show` what changes with the next boot. `lists` gets
     the files of both images, of which the build overwrites one. `verb` is what is
-    typed again after a reboot.
+    typed again after a reboot, with the `kind` of secret that it takes, if any.
     """
 
     host: Host
@@ -78,6 +78,7 @@ class Setting:
     foreign_owner: bytes | None
     lists: ImageLists
     verb: str = "enrol"
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +183,8 @@ def _built_boot(setting: Setting, look: Survey) -> SealedBoot:
     setting.show(ImageLists(host, setting.lists.lists).told(changes))
     for caution in prediction.cautions:
         setting.say(f"caution: {caution}")
-    keep_halfway(setting.vault, prediction, look.selection, host.now())
+    command = f"{setting.verb} {setting.kind}".rstrip()
+    keep_halfway(setting.vault, prediction, look.selection, host.now(), command)
     return predicted_boot(
         prediction,
         look.selection,

@@ -100,6 +100,21 @@ def test_one_that_is_not_is_kept_and_then_told(disk: Disk) -> None:
     assert disk.files == {}
 
 
+AGAIN = {
+    "enrol totp": "reboot now, then enrol again: aemseal enrol totp. ",
+    "recover": "reboot now, then recover again: aemseal recover. ",
+}
+
+
+@pytest.mark.parametrize(("command", "words"), AGAIN.items(), ids=list(AGAIN))
+def test_what_goes_on_after_the_reboot_is_told_as_it_is_typed(
+    disk: Disk, command: str, words: str
+) -> None:
+    with pytest.raises(RebootFirstError) as told:
+        keep_halfway(vault(disk), BLIND, SELECTION, NOW, command)
+    assert str(told.value.hint).startswith(words)
+
+
 def test_something_added_between_the_halves_is_refused(disk: Disk) -> None:
     with pytest.raises(RebootFirstError):
         keep_halfway(vault(disk), BLIND, SELECTION, NOW)
