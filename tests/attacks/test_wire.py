@@ -68,7 +68,7 @@ def test_the_listener_hears_a_pin_and_a_secret_that_are_sealed_in_the_open(
             with vault.tpm.session() as session:  # not salted, so not encrypted
                 vault.storage.seal(SECRET, bytes(32), parent, session, PIN)
         whole = {(name, 0) for name in ("secret", "PIN")}
-        assert whole <= told(wire, values_of(world))
+        assert whole <= told(wire.heard, values_of(world))
 
 
 def test_the_listener_hears_an_authorisation_that_is_set_in_the_open(
@@ -79,7 +79,7 @@ def test_the_listener_hears_an_authorisation_that_is_set_in_the_open(
         wire = Wire(world.chip.tcti)
         with world.vault(wire=wire) as vault, vault.tpm.session() as session:
             vault.tpm.change_auth(Hierarchy.OWNER, value, session)
-    assert len(told(wire, {"value": value})) == len(value) - 3
+    assert len(told(wire.heard, {"value": value})) == len(value) - 3
 
 
 def test_the_listener_hears_a_response(tmp_path: Path) -> None:
@@ -94,6 +94,6 @@ def test_the_listener_hears_a_response(tmp_path: Path) -> None:
                 assert unsealer.secret() == SECRET
         finally:
             esapi.close()
-        assert len(told(wire, {"secret": SECRET})) == len(SECRET) - 3
+        assert len(told(wire.heard, {"secret": SECRET})) == len(SECRET) - 3
         assert any(SECRET in each for each in wire.heard[1::2])
-        assert told(wire, {"PIN": PIN}) == set()  # PolicyAuthValue never sends it
+        assert told(wire.heard, {"PIN": PIN}) == set()  # PolicyAuthValue never sends it

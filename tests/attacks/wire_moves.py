@@ -225,9 +225,9 @@ def private_number(pem: bytes) -> bytes:
     return key.private_numbers().private_value.to_bytes(32, "big")
 
 
-def told(wire: Wire, values: Mapping[str, bytes]) -> set[tuple[str, int]]:
+def told(messages: list[bytes], values: Mapping[str, bytes]) -> set[tuple[str, int]]:
     """Which WINDOW bytes of which values went by: a name and where in it."""
-    heard = b"\0\0\0\0".join(wire.heard)
+    heard = b"\0\0\0\0".join(messages)
     return {
         (name, at)
         for name, value in values.items()
@@ -250,7 +250,7 @@ def listen(folder: Path, row: Row) -> tuple[Wire, set[tuple[str, int]]]:
         with world.vault(wire=wire) as vault:
             row.make(world, vault)
         values |= values_of(world)
-        return wire, told(wire, values)
+        return wire, told(wire.heard, values)
 
 
 def names_of_moves() -> set[str]:
