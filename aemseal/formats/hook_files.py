@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The hook's configuration in the initramfs, and the record it leaves in /run.
 
-Format: docs/slot-format.md, version 1.
+Format: docs/slot-format.md, record version 2; version 1 is read as well.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 
+from aemseal.formats.slot import MAX_SECRETS, SECRET_KINDS
 from aemseal.formats.text_lines import LineReader
 from aemseal.words.digest import Digest, HashAlgorithm, PcrSelection
 from aemseal.words.errors import SelectionError, UsageError
@@ -20,15 +21,21 @@ CAP_DATA = b"aemseal cap"
 
 LUKS_PCR = 13
 UNSEALED = "unsealed"
+WRONG_PIN, NO_PIN, LOCKOUT = "wrong-pin", "no-pin", "lockout"
 OUTCOMES = frozenset(
     {
         UNSEALED,
-        *("not-accepted", "no-launch", "no-tpm", "tpm-changed", "lockout"),
+        *("not-accepted", "no-launch", "no-tpm", "tpm-changed", LOCKOUT),
         *("no-medium", "stale", "bad-medium", "not-enrolled", "cap-failed"),
-        *("no-luks", "failed"),
+        *("no-luks", "failed", WRONG_PIN, NO_PIN),
     }
 )
 """How the hook may end (docs/slot-format.md, the table of outcomes)."""
+
+APPROVED = frozenset({UNSEALED, WRONG_PIN, NO_PIN})
+"""Outcomes that only a boot has which the TPM held to be an accepted one."""
+
+_SINCE_VERSION_2 = frozenset({WRONG_PIN, NO_PIN})
 
 _MOST_LUKS_LINES = 16
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -47,13 +54,23 @@ def pin_of(srk_tr: bytes) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenedSecret:
+    """A secret that was unsealed: its name in the vault, and its kind."""
+
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
 class HookRecord:
     """What the hook says it did in this boot.
 
     `luks` are the extends of PCR 13 in order, as (UUID, digest), 16 at most; `cap`
-    is absent when the cap failed; `outcome` is one of OUTCOMES, and `count` and
-    `branch` are there where it is UNSEALED. `selection` and `pin` (which storage key to
-    trust) are what the measured initramfs holds, whatever lies on the disk by now.
+    is absent when the cap failed; `outcome` is one of OUTCOMES. `count` and `branch`
+    say which acceptance was used: there where the outcome is of APPROVED, and where a
+    PIN met LOCKOUT; `opened` are the secrets that were unsealed then, none of them
+    named in a record of version 1. `selection` and `pin` (which storage key to trust)
+    are what the measured initramfs holds, whatever lies on the disk by now.
     """
 
     selection: PcrSelection
@@ -63,12 +80,14 @@ class HookRecord:
     outcome: str
     count: int | None = None
     branch: str | None = None
+    opened: tuple[OpenedSecret, ...] = ()
 
     @classmethod
     def parse(cls, data: bytes, what: str = "record") -> HookRecord:
         """Read the record; FormatError for anything that is not of this format."""
         reader = LineReader.of(what, data, RECORD_LIMIT)
-        if reader.fields("aemseal-record", 1) != ["1"]:
+        version = reader.fields("aemseal-record", 1)[0]
+        if version not in ("1", "2"):
             raise reader.fail("another version of the format")
         selection = _selection(reader)
         pin = reader.hex(reader.fields("pin", 1)[0], 32)
@@ -78,14 +97,18 @@ class HookRecord:
             digest = reader.fields("cap", 1)[0]
             cap = _digest(reader, selection.algorithm, digest)
         outcome = reader.fields("outcome", 1)[0]
-        if outcome not in OUTCOMES:
+        is_first = version == "1"
+        if outcome not in OUTCOMES or (is_first and outcome in _SINCE_VERSION_2):
             raise reader.fail("not an outcome of the hook")
         count = branch = None
-        if outcome == UNSEALED:
+        opened: tuple[OpenedSecret, ...] = ()
+        met_lockout = outcome == LOCKOUT and not is_first and reader.next_is("count")
+        if outcome in APPROVED or met_lockout:
             count = reader.number(reader.fields("count", 1)[0])
             branch = reader.name(reader.fields("branch", 1)[0])
+            opened = () if is_first else _opened(reader, outcome)
         reader.finish()
-        return cls(selection, pin, luks, cap, outcome, count, branch)
+        return cls(selection, pin, luks, cap, outcome, count, branch, opened)
 
     @property
     def algorithm(self) -> HashAlgorithm:
@@ -118,6 +141,19 @@ def _luks(
         if len(found) == _MOST_LUKS_LINES:
             raise reader.fail(f"over {_MOST_LUKS_LINES} LUKS headers")
         found.append((uuid, _digest(reader, algorithm, digest)))
+    return tuple(found)
+
+
+def _opened(reader: LineReader, outcome: str) -> tuple[OpenedSecret, ...]:
+    """Read the `secret` lines: one at least where that is the outcome, else none."""
+    found: list[OpenedSecret] = []
+    while outcome != NO_PIN and reader.next_is("secret"):
+        name, kind = reader.fields("secret", 2)
+        if kind not in SECRET_KINDS or len(found) == MAX_SECRETS:
+            raise reader.fail("not a secret of the vault")
+        found.append(OpenedSecret(reader.name(name), kind))
+    if outcome == UNSEALED and not found:
+        raise reader.fail("no secret is named")
     return tuple(found)
 
 

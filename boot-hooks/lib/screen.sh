@@ -1,33 +1,37 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=sh
 #
-# What a run leaves behind it: the record in /run, and on the screen the secret or one
+# What a run leaves behind it: the record in /run, and on the screen the secrets or one
 # sentence.
 #
 # Needs `outcome`, `run` and `work`; what the run came to know: `bank`, `pcrs`, `pin`,
-# `measured`, `cap_digest`, `count`, `branch`, `secret`; `say` and its `interrupted`,
-# and the screen as descriptor 3. Sets `status`, the exit code.
+# `measured`, `cap_digest`, `count`, `branch`, `opened`; secrets.sh; `say`, `tell` and
+# `interrupted`. Sets `status`, the exit code.
 
 write_record() {
     # Without a configuration there is no bank to write a record about.
     if [ -z "$bank" ] || [ -z "$pin" ] || [ -z "$work" ]; then return 0; fi
     {
-        printf 'aemseal-record 1\nbank %s\npcrs %s\n' "$bank" "$pcrs"
+        printf 'aemseal-record 2\nbank %s\npcrs %s\n' "$bank" "$pcrs"
         printf 'pin %s\n%s' "$pin" "$measured"
         if [ -n "$cap_digest" ]; then printf 'cap %s\n' "$cap_digest"; fi
         printf 'outcome %s\n' "$outcome"
-        if [ "$outcome" = unsealed ]; then
+        if was_accepted; then
             printf 'count %s\nbranch %s\n' "$count" "$branch"
+            for each in $opened; do
+                printf 'secret %s %s\n' "${each##*:}" "${each%%:*}"
+            done
         fi
     } >"$work/record" && mv -f -- "$work/record" "$run/record"
 }
 
-# show: the secret, or the outcome's one sentence; sets the exit status.
+# show: the secrets, or the outcome's one sentence, or both where the PIN was refused
+# after others had opened; sets the exit status.
 show() {
     case $outcome in
         unsealed)
             status=0
-            show_secret
+            show_secrets
             return 0
             ;;
         not-accepted)
@@ -74,21 +78,25 @@ show() {
             status=20
             words='The header of an encrypted disk could not be measured.'
             ;;
+        wrong-pin)
+            status=22
+            words='The PIN was wrong three times.'
+            ;;
+        no-pin)
+            status=23
+            words='No PIN was typed, so nothing was unsealed.'
+            ;;
         *)
             status=21
             words=$interrupted
             ;;
     esac
-    say "$words"
-}
-
-# show_secret: as text. Control bytes but the line feed are dropped; then the UTF-8 of
-# U+0080 to U+009F, which a terminal obeys as well, becomes a question mark (a mark,
-# since dropping it could join the halves of another).
-show_secret() {
-    c1=$(printf '\302[\200-\237]')
-    printf '%s\n' "${secret%"$newline"}" |
-        tr -d '\000-\011\013-\037\177' | sed "s/$c1/?/g" >&3
+    if [ -z "$opened" ]; then
+        say "$words"
+    else
+        tell "$words What it guards stays closed."
+        show_secrets
+    fi
 }
 
 read_in="$read_in screen"

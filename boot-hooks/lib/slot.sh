@@ -5,10 +5,11 @@
 # line. Whoever held the machine last wrote them. Nothing here asks the TPM.
 #
 # Needs `medium` and `work`, bytes.sh, and for the acceptance `count` as the TPM has it.
-# Sets `generation`, `label`, `counter`, `public_key`, `policy_ref`, `parts` (how many)
-# from the vault, `policy`, `signature`, `branch_files` and `branch_list` from the
-# acceptance. Writes $work/public.N, private.N and branch.N. Leaves with no-medium,
-# bad-medium and stale.
+# Sets `generation`, `label`, `counter`, `public_key`, `policy_ref` and `sealed` from the
+# vault, `policy`, `signature`, `branch_files` and `branch_list` from the acceptance.
+# `sealed` has a word KIND:PIN:PARTS:NAME for each secret, in the vault's order. Writes
+# $work/public.KIND.N, private.KIND.N and branch.N. Leaves with no-medium, bad-medium and
+# stale.
 
 vault_bytes=32768
 acceptance_bytes=8192
@@ -70,14 +71,15 @@ vault_line() {
     esac
 }
 
-# secret_line: NAME KIND PIN PARTS. The first text without a PIN is the one to show.
+# secret_line: NAME KIND PIN PARTS, one of each kind.
 secret_line() {
     case $rest in
         *' '*' '*' '*' '*) return 1 ;;
         *' '*' '*' '*) ;;
         *) return 1 ;;
     esac
-    is_name "${rest%% *}" || return 1
+    name=${rest%% *}
+    is_name "$name" || return 1
     rest=${rest#* }
     kind=${rest%% *}
     rest=${rest#* }
@@ -85,15 +87,16 @@ secret_line() {
         text | totp | keyfile) ;;
         *) return 1 ;;
     esac
+    case " $sealed" in
+        *" $kind:"*) return 1 ;;
+    esac
     case $rest in
         "0 "[1-9] | "1 "[1-9] | "0 "1[0-6] | "1 "1[0-6]) ;;
         *) return 1 ;;
     esac
-    secrets=$((secrets + 1))
-    [ "$secrets" -le 4 ] || return 1
-    missing=${rest#* }
-    keep=no
-    if [ "$kind ${rest%% *} $parts" = 'text 0 0' ]; then keep=yes; fi
+    parts=${rest#* }
+    part=0
+    sealed="$sealed$kind:${rest%% *}:$parts:$name "
     want=part
 }
 
@@ -101,13 +104,10 @@ part_line() {
     tail=${rest#* }
     rest=${rest%% *}
     is_hex "$rest" 4 1024 && is_hex "$tail" 4 1024 || return 1
-    if [ "$keep" = yes ]; then
-        parts=$((parts + 1))
-        bytes "$rest" >"$work/public.$parts" || return 1
-        bytes "$tail" >"$work/private.$parts" || return 1
-    fi
-    missing=$((missing - 1))
-    if [ "$missing" -eq 0 ]; then want=secret; fi
+    part=$((part + 1))
+    bytes "$rest" >"$work/public.$kind.$part" || return 1
+    bytes "$tail" >"$work/private.$kind.$part" || return 1
+    if [ "$part" -eq "$parts" ]; then want=secret; fi
 }
 
 read_vault() {
@@ -115,10 +115,9 @@ read_vault() {
     [ ! -L "$medium" ] && [ -d "$medium" ] || leave bad-medium
     exists vault || leave no-medium
     copy_in vault "$vault_bytes" || leave bad-medium
-    secrets=0
-    parts=0
+    sealed=''
     each_line vault_line vault "$vault_bytes" || leave bad-medium
-    [ "$want" = secret ] && [ "$parts" -gt 0 ] || leave bad-medium
+    [ "$want" = secret ] && [ -n "$sealed" ] || leave bad-medium
 }
 
 acceptance_line() {

@@ -4,7 +4,7 @@
 # Tools that talk to the TPM: run, tidied up after, and the reason when one is refused.
 #
 # Needs `work`, `etc`, `bank`, `managed`, and bytes.sh. Sets `answered`, `loaded`,
-# `dirty`, and `code` (read_code). Leaves with what the TPM's response code says.
+# `dirty`, and `code` (read_code, told_code). Leaves with what the TPM's response code says.
 
 # tpm TOOL ARGUMENT...: run a tool of tpm2-tools; its words go to files, not out.
 tpm() {
@@ -84,6 +84,15 @@ read_code() {
         code=$(printf '0x%x' "$code")
         break
     done <"$work/error"
+}
+
+# told_code: one of these is the code of the tool that failed last.
+told_code() {
+    read_code
+    case " $* " in
+        *" $code "*) ;;
+        *) return 1 ;;
+    esac
 }
 
 # leave_if_unlaunched: PCR 17 as a locality-4 reset left it never was extended.

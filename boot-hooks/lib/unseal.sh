@@ -1,21 +1,35 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=sh
 #
-# The TPM's part: the counter, the signature, the session, its policy, the secret.
+# The TPM's part: the counter, the signature, the session, its policy, the secrets.
 #
-# Needs `etc`, `work`, `bank`, `pcrs`, the fields of slot.sh, bytes.sh and tpm.sh. Sets
-# `count` (before the acceptance is read: it says which), `branch` and `secret`. Leaves
-# with the outcome of the step that the TPM refused.
+# Needs `etc`, `work`, `bank`, `pcrs`, the fields of slot.sh, bytes.sh, pin.sh and tpm.sh.
+# Sets `count` (before the acceptance is read: it says which), `branch`, `approved` and
+# `opened`, and writes $work/secret.KIND. Leaves with the outcome of the step that the TPM
+# refused, or with no-pin.
 
-# read_counter: 8 bytes, big endian, kept as they are for PolicyNV.
+# read_counter: TPM2_NV_Read as its own bytes, with the index' empty authValue: one
+# command, where the tool for it takes nine. The 8 bytes, big endian, are kept as they
+# are for PolicyNV; it is the TPM that compares them.
 read_counter() {
-    tpm tpm2_nvread -C "$counter" -s 8 -o "$work/count" "$counter" ||
-        refused tpm-changed
-    hex_of "$work/count" || leave failed
+    index=${counter#0x}
+    {
+        bytes "8002000000230000014e$index$index" &&
+            bytes 0000000940000009000000000000080000
+    } >"$work/nv-read" || leave failed
+    tpm tpm2_send -o "$work/nv-value" "$work/nv-read" || refused tpm-changed
+    hex_of "$work/nv-value" || leave failed
     case $hex in
-        [0-7]???????????????) ;;
+        80020000001d00000000????????0008[0-7]*) ;;
+        80010000000a*)
+            printf '(0x%s)' "${hex#80010000000a}" >"$work/error"
+            refused tpm-changed
+            ;;
         *) leave tpm-changed ;; # an index of another kind, planted
     esac
+    hex=${hex#????????????????????????????????}
+    hex=${hex%"${hex#????????????????}"}
+    bytes "$hex" >"$work/count" || leave failed
     count=$((0x$hex))
 }
 
@@ -23,14 +37,15 @@ read_counter() {
 approve() {
     digits=$(printf '%04x' $((${#public_key} / 2))) # TPM2B_PUBLIC from TPMT_PUBLIC
     bytes "$digits$public_key" >"$work/key.public" || leave failed
-    bytes "$policy$policy_ref" >"$work/message" || leave failed
+    message=$(bytes "$policy$policy_ref" | sha256sum) || leave failed
+    bytes "${message%% *}" >"$work/message" || leave failed
     bytes "$policy" >"$work/policy" || leave failed
     bytes "$policy_ref" >"$work/policy-ref" || leave failed
     bytes "$signature" >"$work/signature" || leave failed
     loaded=yes
     tpm tpm2_loadexternal -C o -u "$work/key.public" -c "$work/key" \
         -n "$work/key.name" || refused bad-medium
-    tpm tpm2_verifysignature -c "$work/key" -g sha256 -m "$work/message" \
+    tpm tpm2_verifysignature -c "$work/key" -d "$work/message" \
         -s "$work/signature" -t "$work/ticket" || {
         read_code
         case $code in
@@ -68,24 +83,98 @@ satisfy() {
         refused not-accepted
 }
 
-unseal() {
-    part=1
-    while [ "$part" -le "$parts" ]; do
-        satisfy
-        loaded=yes
-        tpm tpm2_load -C "$etc/srk.tr" -u "$work/public.$part" \
-            -r "$work/private.$part" -c "$work/object" || refused bad-medium
-        # The mark keeps line feeds at the end of a part.
-        dirty=yes
-        text=$(
-            bounded tpm2_unseal -c "$work/object" -p "session:$work/session" \
-                2>"$work/error" && printf '.'
-        ) || refused not-accepted
-        dirty=no
-        secret=$secret${text%.}
+# load_part: of the secret `kind`.
+load_part() {
+    loaded=yes
+    tpm tpm2_load -C "$etc/srk.tr" -u "$work/public.$kind.$part" \
+        -r "$work/private.$kind.$part" -c "$work/object" || refused bad-medium
+}
+
+# take AUTHORISATION: add the loaded part's bytes to the secret's file.
+take() {
+    loaded=yes
+    was=$dirty
+    dirty=yes
+    bounded tpm2_unseal -c "$work/object" -p "$1" \
+        >>"$work/secret.$kind" 2>"$work/error" || return 1
+    dirty=$was
+}
+
+# take_guarded: with the PIN, which is asked for when every other policy holds and not
+# before. A wrong PIN leaves the session as it was.
+take_guarded() {
+    satisfy_guarded
+    again=yes
+    while need_pin; do
+        # ADR 8: no tool takes it otherwise. As hex, it means nothing else to the tool.
+        if take "session:$work/session+hex:$typed"; then return 0; fi
         flush_objects
-        part=$((part + 1))
+        if told_code 0x98e 0x9a2; then # TPM_RC_AUTH_FAIL, TPM_RC_BAD_AUTH
+            wrong_pin
+        elif [ "$again" = yes ] && told_code 0x128; then # TPM_RC_PCR_CHANGED
+            again=no # another PCR was extended while the person typed
+            tpm tpm2_policyrestart -S "$work/session" || refused not-accepted
+            satisfy_guarded
+        else
+            refused not-accepted
+        fi
     done
+    return 1
+}
+
+# satisfy_guarded: up to the PIN. The session then holds what the part's public area asks
+# for: TPM2B_PUBLIC with type, nameAlg and attributes before the policy. Else the TPM would
+# refuse any PIN, and none is asked for.
+satisfy_guarded() {
+    satisfy
+    tpm tpm2_policyauthvalue -S "$work/session" -L "$work/now" ||
+        refused not-accepted
+    hex_of "$work/now" || leave failed
+    policy_now=$hex
+    hex_of "$work/public.$kind.$part" || leave failed
+    case $hex in
+        ????????????????????0020"$policy_now"*) ;;
+        *) judge not-accepted ;;
+    esac
+    approved=yes
+}
+
+# unseal_secret ENTRY: of slot.sh. Fails where the person goes without the PIN.
+unseal_secret() {
+    kind=${1%%:*}
+    : >"$work/secret.$kind" || leave failed
+    part=0
+    parts=${1#*:*:}
+    parts=${parts%%:*}
+    while [ "$part" -lt "$parts" ]; do
+        part=$((part + 1))
+        load_part
+        case $1 in
+            *:0:*:*)
+                satisfy
+                take "session:$work/session" || refused not-accepted
+                ;;
+            *) take_guarded || return 1 ;;
+        esac
+        flush_objects
+    done
+    approved=yes
+    opened="$opened$1 "
+}
+
+# unseal: what has no PIN first, then the others.
+unseal() {
+    for entry in $sealed; do
+        case $entry in
+            *:0:*:*) unseal_secret "$entry" ;;
+        esac
+    done
+    for entry in $sealed; do
+        case $entry in
+            *:1:*:*) unseal_secret "$entry" || break ;;
+        esac
+    done
+    [ -n "$opened" ] || leave no-pin
 }
 
 read_in="$read_in unseal"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aemseal.formats.hook_files import OUTCOMES, HookRecord
+from aemseal.formats.hook_files import APPROVED, OUTCOMES, HookRecord
 from aemseal.words.errors import FormatError
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -17,13 +17,23 @@ PAGE = PROJECT / "docs/slot-format.md"
 SCREEN = PROJECT / "boot-hooks/lib/screen.sh"
 DISK = "0f0e7a6c-1b5a-4c1e-9a53-6d0c5c2b9f11"
 USED = "count 7\nbranch Xen-4.17.5\n"
+OPENED = "secret text text\n"
 
 
 def record(
-    *disks: str, outcome: str = "unsealed", used: str = USED, cap: bool = True
+    *disks: str,
+    outcome: str = "unsealed",
+    used: str = USED + OPENED,
+    cap: bool = True,
+    version: int = 2,
 ) -> bytes:
     lines = [
-        *("aemseal-record 1", "bank sha256", "pcrs 13,17,18", f"pin {'77' * 32}"),
+        *(
+            f"aemseal-record {version}",
+            "bank sha256",
+            "pcrs 13,17,18",
+            f"pin {'77' * 32}",
+        ),
         *(f"luks {each} {'ab' * 32}" for each in disks),
         *([f"cap {'cd' * 32}"] if cap else []),
         f"outcome {outcome}",
@@ -49,18 +59,56 @@ def test_the_hook_has_a_sentence_for_each_of_them() -> None:
     assert {*cases, "failed"} == OUTCOMES
 
 
-@pytest.mark.parametrize("outcome", sorted(OUTCOMES - {"unsealed"}))
-def test_only_an_unsealed_secret_used_an_acceptance(outcome: str) -> None:
-    assert HookRecord.parse(record(outcome=outcome, used="")).outcome == outcome
-    for used in (USED, *USED.splitlines(keepends=True)):
-        refuses(record(outcome=outcome, used=used), "a line too many")
+NOT_APPROVED = sorted(OUTCOMES - APPROVED)
 
 
-def test_an_unsealed_secret_used_an_acceptance() -> None:
-    found = HookRecord.parse(record())
+@pytest.mark.parametrize("outcome", NOT_APPROVED)
+def test_only_an_approved_boot_used_an_acceptance(outcome: str) -> None:
+    found = HookRecord.parse(record(outcome=outcome, used=""))
+    assert (found.outcome, found.count, found.opened) == (outcome, None, ())
+    refuses(record(outcome=outcome, used="branch Xen-4.17.5\n"), "a line too many")
+    refuses(record(outcome=outcome, used=OPENED), "a line too many")
+    if outcome != "lockout":
+        refuses(record(outcome=outcome, used=USED), "a line too many")
+
+
+@pytest.mark.parametrize("outcome", sorted(APPROVED))
+def test_an_approved_boot_used_an_acceptance(outcome: str) -> None:
+    used = USED if outcome == "no-pin" else USED + OPENED
+    found = HookRecord.parse(record(outcome=outcome, used=used))
     assert (found.count, found.branch) == (7, "Xen-4.17.5")
-    refuses(record(used=""), "a line 'count' is missing")
-    refuses(record(used="count 7\n"), "a line 'branch' is missing")
+    refuses(record(outcome=outcome, used=""), "a line 'count' is missing")
+    refuses(record(outcome=outcome, used="count 7\n"), "a line 'branch' is missing")
+
+
+def test_a_pin_may_meet_lockout_after_other_secrets_had_opened() -> None:
+    for used, opened in ((USED, 0), (USED + OPENED, 1)):
+        found = HookRecord.parse(record(outcome="lockout", used=used))
+        assert (found.branch, len(found.opened)) == ("Xen-4.17.5", opened)
+
+
+def test_without_a_pin_nothing_was_unsealed() -> None:
+    refuses(record(outcome="no-pin"), "a line too many")
+
+
+def test_a_record_of_version_1_names_no_secret() -> None:
+    found = HookRecord.parse(record(used=USED, version=1))
+    assert (found.count, found.branch, found.opened) == (7, "Xen-4.17.5", ())
+    refuses(record(version=1), "a line too many")
+    refuses(record(outcome="lockout", used=USED, version=1), "a line too many")
+
+
+@pytest.mark.parametrize("outcome", ["wrong-pin", "no-pin"])
+def test_a_record_of_version_1_knows_no_pin(outcome: str) -> None:
+    refuses(record(outcome=outcome, used=USED, version=1), "not an outcome of the hook")
+
+
+RECORDED = sorted((PROJECT / "tests/recorded").glob("*/hook-record"))
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.parent.name)
+def test_the_records_that_were_recorded_are_read(path: Path) -> None:
+    assert HookRecord.parse(path.read_bytes()).outcome in OUTCOMES
 
 
 @pytest.mark.parametrize("word", ["accepted", "Unsealed", "un-sealed", "unsealed.", ""])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import struct
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,7 +21,10 @@ from aemseal.words.digest import HashAlgorithm
 CC_PCR_EVENT = 0x13C
 CC_LOAD = 0x157
 CC_UNSEAL = 0x15E
+CC_FLUSH = 0x165
+CC_POLICY_AUTH_VALUE = 0x16B
 CC_START_AUTH_SESSION = 0x176
+CC_GET_CAPABILITY = 0x17A
 CC_PCR_EXTEND = 0x182
 
 PCRS = (13, 17, 18, 19)
@@ -72,10 +76,13 @@ def banks(*names: str) -> tuple[HashAlgorithm, ...]:
 class Wire:
     """A bus between the tools and the TPM: it records, and can act before a command.
 
-    `commands` are (code, command, response), in order.
+    `commands` are (code, command, response), in order. One that is `managed` drops the
+    objects of a tool that has ended, as a resource manager does, unrecorded.
     """
 
-    def __init__(self, tpm: Swtpm) -> None:
+    def __init__(self, tpm: Swtpm, *, managed: bool = False) -> None:
+        self.managed = managed
+        self.served = 0
         self.path = tpm.socket_path.with_name("wire")
         self.control = Path(f"{self.path}.ctrl")
         self.control.symlink_to(f"{tpm.socket_path}.ctrl")
@@ -137,6 +144,8 @@ class Wire:
                 self._carry(client, tpm)
 
     def _carry(self, client: socket.socket, tpm: socket.socket) -> None:
+        if self.managed:
+            self._drop_objects_of_another_than(client, tpm)
         while command := _frame(client):
             code = int.from_bytes(command[6:10], "big")
             self.before(code)
@@ -144,6 +153,26 @@ class Wire:
             response = _frame(tpm)
             self.commands.append((code, command, response))
             client.sendall(response)
+
+    def _drop_objects_of_another_than(
+        self, client: socket.socket, tpm: socket.socket
+    ) -> None:
+        option = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        process, _, _ = struct.unpack("3i", option)
+        if process == self.served:
+            return
+        self.served = process
+        transient, most = 0x80000000, 100
+        request = struct.pack(
+            ">HIIIII", 0x8001, 22, CC_GET_CAPABILITY, 1, transient, most
+        )
+        tpm.sendall(request)
+        handles = _frame(tpm)[19:]
+        for at in range(0, len(handles), 4):
+            tpm.sendall(
+                struct.pack(">HII", 0x8001, 14, CC_FLUSH) + handles[at : at + 4]
+            )
+            _frame(tpm)
 
 
 def _frame(channel: socket.socket) -> bytes:

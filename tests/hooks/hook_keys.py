@@ -18,6 +18,7 @@ from hook_bus import PCRS
 _BANK_IDS = {"sha1": 0x0004, "sha256": 0x000B, "sha384": 0x000C}
 _CC_POLICY_NV, _CC_POLICY_AUTHORIZE = 0x149, 0x16A
 _CC_POLICY_OR, _CC_POLICY_PCR = 0x171, 0x17F
+_CC_POLICY_AUTH_VALUE = 0x16B
 
 
 def sha256(*parts: bytes) -> bytes:
@@ -47,6 +48,11 @@ def policy_authorize(key_name: bytes, reference: bytes) -> bytes:
     """Section 23.16."""
     command = struct.pack(">I", _CC_POLICY_AUTHORIZE)
     return sha256(sha256(bytes(32), command, key_name), reference)
+
+
+def policy_auth_value(policy: bytes) -> bytes:
+    """Section 23.17: `policy`, then the object's authValue."""
+    return sha256(policy, struct.pack(">I", _CC_POLICY_AUTH_VALUE))
 
 
 def policy_ref(generation: int, medium: str) -> bytes:

@@ -12,7 +12,7 @@ import hashlib
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from pathlib import Path
 from hook_bus import OLD, PCRS, Boot, extended
 from hook_keys import (
     Key,
+    policy_auth_value,
     policy_authorize,
     policy_nv,
     policy_or,
@@ -27,12 +28,11 @@ from hook_keys import (
     policy_ref,
     run,
 )
+from hook_person import Person
+from hook_program import HOOK
 from tpm_sim.swtpm import Swtpm
 
-HOOK = Path(__file__).parents[2] / "boot-hooks" / "aemseal-unseal"
-STEPS = tuple(sorted((HOOK.parent / "lib").glob("*.sh")))
-"""The files that the hook reads from the folder it is in."""
-TOOLS = ("swtpm", "tpm2_unseal", "cryptsetup", "openssl", "dash")
+TOOLS = ("swtpm", "tpm2_unseal", "cryptsetup", "openssl", "dash", "oathtool")
 SRK_HANDLE = "0x81000001"
 COUNTER = 0x01A10AE0
 SECRET = b"Correct horse, battery staple.\n"
@@ -51,16 +51,9 @@ EXITS = {
     "cap-failed": 19,
     "no-luks": 20,
     "failed": 21,
+    "wrong-pin": 22,
+    "no-pin": 23,
 }
-SHELLS = [
-    (path, *words)
-    for name, *words in (["dash"], ["bash", "--posix"], ["bash"], ["busybox", "sh"])
-    if (path := shutil.which(name))
-]
-
-
-def of_shell(shell: tuple[str, ...]) -> str:
-    return " ".join([Path(shell[0]).name, *shell[1:]])
 
 
 @dataclass(frozen=True)
@@ -78,12 +71,15 @@ class Outcome:
 
 
 def assert_closed(outcome: Outcome) -> None:
-    """Nothing but the secret, or one fixed sentence without it."""
+    """Nothing but the secrets, or one fixed sentence; both where the PIN failed."""
     if outcome.code == 0:
         assert outcome.stderr == ""
         return
-    assert outcome.stdout == b""
-    sentence = r"aemseal: [A-Za-z ,:]+\. Do not type your disk passphrase\.\n"
+    end = "What it guards stays closed"
+    if "secret" not in outcome.record:
+        assert outcome.stdout == b""
+        end = "Do not type your disk passphrase"
+    sentence = rf"aemseal: [A-Za-z ,:]+\. {end}\.\n"
     assert re.fullmatch(sentence, outcome.stderr), outcome.stderr
 
 
@@ -133,6 +129,7 @@ class Machine:
         self.disks = disks
         self.bank = bank
         self.more_arguments: tuple[str, ...] = ()
+        self.without_asker = False
         self.generation = 1
         self.label = "internal"
         self._settle(folder, tpm)
@@ -151,6 +148,7 @@ class Machine:
         self.run = folder / "run"
         self.medium = folder / "medium"
         self.cmdline = folder / "cmdline"
+        self.person = Person(folder)
 
     def twin(self, folder: Path, tpm: Swtpm) -> Machine:
         """Return a machine that is as this one was when switched off; it is on."""
@@ -203,16 +201,28 @@ class Machine:
             self.tool("tpm2_nvread", "-C", hex(COUNTER), "-s", "8", hex(COUNTER)), "big"
         )
 
-    def seal(self, secret: bytes) -> list[str]:
+    def seal(
+        self, secret: bytes, pin: bytes | None = None, *, no_da: bool = False
+    ) -> list[str]:
         """Seal in parts of 128 bytes; the `part` lines."""
         reference = policy_ref(self.generation, self.label)
         policy, public, private = (self.folder / name for name in ("p", "pub", "priv"))
-        policy.write_bytes(policy_authorize(self.key.name, reference))
+        digest = policy_authorize(self.key.name, reference)
+        attributes = "fixedtpm|fixedparent|adminwithpolicy"
+        authorisation: tuple[str, ...] = ()
+        if pin is None or no_da:
+            attributes += "|noda"
+        if pin is not None:
+            digest, authorisation = (
+                policy_auth_value(digest),
+                ("-p", f"hex:{pin.hex()}"),
+            )
+        policy.write_bytes(digest)
         lines = []
         for at in range(0, len(secret), 128):
             self.tool(
                 *("tpm2_create", "-C", self.etc / "srk.tr", "-L", policy, "-i", "-"),
-                *("-a", "fixedtpm|fixedparent|adminwithpolicy|noda"),
+                *("-a", attributes, *authorisation),
                 *("-u", public, "-r", private),
                 input=secret[at : at + 128],
             )
@@ -229,7 +239,19 @@ class Machine:
         self.accept({"Xen-4.17.5": OLD})
 
     def write_vault(self, secret: bytes) -> None:
-        parts = self.seal(secret)
+        self.write_secrets([("text", "text", secret, None)])
+
+    def write_secrets(
+        self, secrets: Sequence[tuple[str, str, bytes, bytes | None]]
+    ) -> None:
+        """Write a vault of these: name, kind, value, PIN."""
+        lines = []
+        for name, kind, value, pin in secrets:
+            parts = self.seal(value, pin)
+            lines += [
+                f"secret {name} {kind} {int(pin is not None)} {len(parts)}",
+                *parts,
+            ]
         self.write(
             "vault",
             "aemseal-vault 1",
@@ -238,8 +260,7 @@ class Machine:
             f"counter {COUNTER:08x}",
             f"key {self.key.public.hex()}",
             f"policy-ref {policy_ref(self.generation, self.label).hex()}",
-            f"secret text text 0 {len(parts)}",
-            *parts,
+            *lines,
         )
 
     def accept(
@@ -293,6 +314,7 @@ class Machine:
         return [
             *("-e", str(self.etc), "-r", str(self.run), "-m", str(self.medium)),
             *("-c", str(self.cmdline), "-d", str(self.disks.by_uuid)),
+            *(() if self.without_asker else ("-p", str(self.person.program))),
             *self.more_arguments,
         ]
 
@@ -352,44 +374,36 @@ class Machine:
 
 
 def held(
-    machine: Machine, outcome: Outcome, word: str, *, measured: bool = True
+    machine: Machine,
+    outcome: Outcome,
+    word: str,
+    *,
+    measured: bool = True,
+    opened: Sequence[str] | None = None,
 ) -> None:
     """Check what must be true after every run that ended with this outcome.
 
-    PCR 13 is capped, nothing is left in the TPM or in /run, the screen shows one fixed
-    sentence or the secret, and the record says the same as the exit code.
+    PCR 13 is capped, nothing is left in the TPM, nor in /run but the record and an
+    unsealed keyfile, the screen shows one fixed sentence or the secrets, and the record
+    says the same as the exit code. `opened` are its `secret` lines: a lone text where
+    the outcome is that it was unsealed.
     """
+    if opened is None:
+        opened = ["text text"] if word == "unsealed" else []
     assert (outcome.code, outcome.word) == (EXITS[word], word), outcome
     assert_closed(outcome)
     assert machine.pcr(13) == machine.pcr13_capped(measured=measured)
     assert machine.left_behind() == []
-    assert [each.name for each in machine.run.iterdir()] == ["record"]
+    kept = ["keyfile"] if any(each.endswith(" keyfile") for each in opened) else []
+    assert sorted(each.name for each in machine.run.iterdir()) == [*kept, "record"]
     keys = ["aemseal-record", "bank", "pcrs", "pin", "luks", "cap", "outcome"]
     if not measured:
         keys.remove("luks")
-    if word == "unsealed":
+    if opened or word in ("unsealed", "wrong-pin", "no-pin"):
         keys += ["count", "branch"]
+    if opened:
+        keys.append("secret")
     assert list(outcome.record) == keys
+    assert outcome.record["aemseal-record"] == ["2"]
     assert outcome.record["cap"] == [hashlib.new(machine.bank, CAP).hexdigest()]
-
-
-def altered(machine: Machine, *edits: tuple[str, str]) -> Path:
-    """A copy of the hook and its steps with these texts replaced."""
-    hook = copy_of_hook(machine.folder / "altered-hook")
-    for old, new in edits:
-        (path,) = [path for path in program(hook) if old in path.read_text()]
-        path.write_text(path.read_text().replace(old, new, 1))
-    return hook
-
-
-def copy_of_hook(folder: Path) -> Path:
-    """Install the hook in a new folder, as in an initramfs; its path there."""
-    (folder / "lib").mkdir(parents=True)
-    for path in program(HOOK):
-        shutil.copy(path, folder / path.relative_to(HOOK.parent))
-    return folder / HOOK.name
-
-
-def program(hook: Path) -> list[Path]:
-    """The files that this hook is made of."""
-    return [hook, *(hook.parent / "lib" / step.name for step in STEPS)]
+    assert outcome.record.get("secret", []) == list(opened)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from hook_bus import NEW, OLD, Boot
 from hook_world import Machine, held
@@ -10,10 +12,11 @@ from hook_world import Machine, held
 from aemseal.flows.moves import confirm, stage
 from aemseal.flows.provision import own_the_tpm, seal, write_hook_files
 from aemseal.flows.sealing import ToSeal
-from aemseal.flows.secret import Secret
+from aemseal.flows.secret import Pin, Secret
 from aemseal.flows.state import SealedBoot, VaultState
 from aemseal.flows.vault import Vault
-from aemseal.formats.hook_files import HookRecord, pin_of
+from aemseal.formats.hook_files import HookRecord, OpenedSecret, pin_of
+from aemseal.formats.slot import SECRET_KINDS
 from aemseal.formats.tpm_policy import policy_pcr
 from aemseal.measure.baseline import Baseline
 from aemseal.words.digest import Digest, HashAlgorithm, PcrSelection
@@ -38,22 +41,16 @@ def sealed_boot(machine: Machine, name: str, what: Boot) -> SealedBoot:
     return SealedBoot(name, "2026-01-01T00:00:00Z", policy, baseline)
 
 
-@pytest.mark.parametrize("size", [1, 128, 300])
-def test_the_hook_opens_what_the_package_sealed(bare: Machine, size: int) -> None:
-    text = b"z" * size
-    old, new = (
-        sealed_boot(bare, "Xen 4.17.5", OLD),
-        sealed_boot(bare, "Xen 4.17.7", NEW),
-    )
-    medium = bare.folder / "root" / "boot" / "aemseal"
+def sealed_by_the_package(
+    machine: Machine, secrets: Sequence[ToSeal], accepted: SealedBoot
+) -> tuple[Files, VaultState]:
+    """Enrol as the package does; the machine then boots with what it wrote."""
+    medium = machine.folder / "root" / "boot" / "aemseal"
     medium.mkdir(parents=True)
-    files = Files(bare.folder / "root")
-    bare.medium, bare.etc = medium, bare.folder / "root/var/lib/aemseal/hook"
-
-    def tpm() -> Tpm:
-        return Tpm(bare.tpm.tcti)
-
-    with tpm() as esys:
+    files = Files(machine.folder / "root")
+    machine.medium = medium
+    machine.etc = machine.folder / "root/var/lib/aemseal/hook"
+    with Tpm(machine.tpm.tcti) as esys:
         vault = Vault(files, esys)
         key = own_the_tpm(vault, None)
         state = VaultState(
@@ -64,11 +61,22 @@ def test_the_hook_opens_what_the_package_sealed(bare: Machine, size: int) -> Non
             count=0,
             media=(Medium(label="internal", path="/boot/aemseal"),),
             secrets=(),
-            baseline=old.boot,
-            accepted=(old,),
+            baseline=accepted.boot,
+            accepted=(accepted,),
         )
         write_hook_files(vault, key, selection())
-        state = seal(vault, state, (ToSeal(Secret("text", "text", text)),))
+        return files, seal(vault, state, secrets)
+
+
+@pytest.mark.parametrize("size", [1, 128, 300])
+def test_the_hook_opens_what_the_package_sealed(bare: Machine, size: int) -> None:
+    text = b"z" * size
+    old, new = (
+        sealed_boot(bare, "Xen 4.17.5", OLD),
+        sealed_boot(bare, "Xen 4.17.7", NEW),
+    )
+    secret = ToSeal(Secret("text", "text", text))
+    files, state = sealed_by_the_package(bare, (secret,), old)
 
     def shows(what: Boot, word: str) -> None:
         bare.boot(what)
@@ -76,17 +84,42 @@ def test_the_hook_opens_what_the_package_sealed(bare: Machine, size: int) -> Non
         held(bare, outcome, word)
         record = HookRecord.parse((bare.run / "record").read_bytes())
         assert record.left.value == bare.pcr(13)
-        assert record.pin == pin_of(key.serialized)
+        assert record.pin == pin_of(state.storage.serialized)
         assert record.selection == selection()
         assert outcome.stdout == (text + b"\n" if word == "unsealed" else b"")
 
     shows(OLD, "unsealed")
     shows(NEW, "not-accepted")
-    with tpm() as esys:
+    with Tpm(bare.tpm.tcti) as esys:
         state = stage(Vault(files, esys), state, old.policy, new)
     shows(OLD, "unsealed")
     shows(NEW, "unsealed")
-    with tpm() as esys:
+    with Tpm(bare.tpm.tcti) as esys:
         confirm(Vault(files, esys), state, new)
     shows(NEW, "unsealed")
     shows(OLD, "not-accepted")
+
+
+def test_the_hook_opens_every_kind_with_the_pin_of_the_package(bare: Machine) -> None:
+    pin, keyfile = "~correct+horse~", bytes(range(192, 256))
+    secrets = [
+        ToSeal(Secret(kind, kind, value), Pin(pin.encode()))
+        for kind, value in (
+            ("text", b"the text"),
+            ("totp", b"12345678901234567890"),
+            ("keyfile", keyfile),
+        )
+    ]
+    sealed_by_the_package(bare, secrets, sealed_boot(bare, "Xen 4.17.5", OLD))
+    bare.person.types("not-the-pin", pin)
+    bare.boot(OLD)
+    outcome = bare.hook()
+    held(bare, outcome, "unsealed", opened=[f"{kind} {kind}" for kind in SECRET_KINDS])
+    assert outcome.stdout.startswith(b"the text\nThe disk key is ready.\none-time code")
+    assert (bare.run / "keyfile").read_bytes() == keyfile
+    record = HookRecord.parse((bare.run / "record").read_bytes())
+    assert record.opened == tuple(OpenedSecret(kind, kind) for kind in SECRET_KINDS)
+    bare.person.types(pin)
+    bare.boot(NEW)
+    held(bare, bare.hook(), "not-accepted")
+    assert bare.person.heard == ()

@@ -7,19 +7,8 @@ from pathlib import Path
 
 import pytest
 from hook_bus import OLD
-from hook_world import (
-    EXITS,
-    HOOK,
-    SECRET,
-    SHELLS,
-    STEPS,
-    Machine,
-    Outcome,
-    assert_closed,
-    copy_of_hook,
-    held,
-    of_shell,
-)
+from hook_program import HOOK, SHELLS, STEPS, copy_of_hook, of_shell
+from hook_world import EXITS, SECRET, Machine, Outcome, assert_closed, held
 
 pytestmark = pytest.mark.tpm
 

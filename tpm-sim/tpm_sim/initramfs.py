@@ -33,7 +33,7 @@ _TIMEOUT = 120.0
 
 @dataclass(frozen=True, slots=True)
 class HookRun:
-    """What the person saw: stdout (the secret) and stderr, and the exit code."""
+    """What the person saw: stdout (the secrets) and stderr, and the exit code."""
 
     exit_code: int
     shown: str
@@ -69,8 +69,11 @@ def build_command(root: Path) -> list[str]:
     ]
 
 
-def run_hook(machine: Machine) -> HookRun | None:
-    """Run the hook of the booted image; None when the image holds none."""
+def run_hook(machine: Machine, pin: str = "") -> HookRun | None:
+    """Run the hook of the booted image; None when the image holds none.
+
+    `pin` is what the person types whenever they are asked; nothing, if it is empty.
+    """
     root = machine.root
     with tempfile.TemporaryDirectory(prefix="booted-") as scratch:
         folder = Path(scratch)
@@ -84,6 +87,9 @@ def run_hook(machine: Machine) -> HookRun | None:
         hook = folder / _HOOK_INSIDE
         if not hook.exists():
             return None
+        asker = folder / "asker"
+        asker.write_text("#!/bin/sh\ncat <<'END'\n" + pin + "\nEND\n")
+        asker.chmod(0o700)
         done = subprocess.run(
             [
                 "sh",
@@ -93,6 +99,7 @@ def run_hook(machine: Machine) -> HookRun | None:
                 *("-m", str(root / "boot/aemseal")),
                 *("-c", str(root / "proc/cmdline")),
                 *("-d", str(root / "dev/disk/by-uuid")),
+                *("-p", str(asker)),
             ],
             env={**os.environ, "TPM2TOOLS_TCTI": machine.tcti},
             stdin=subprocess.DEVNULL,
