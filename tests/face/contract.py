@@ -246,9 +246,6 @@ SHAPES: Mapping[str, Any] = {
         "removed_files": bool,
         "media": [str],
         "stale_media": [str],
-        "fallbacks": [str],
-        "rotated": bool,
-        "not_rotated": (str, NONE),
     },
     "doctor": {
         "schema": {"aemseal.doctor/1"},
