@@ -6,6 +6,9 @@ UPDATES ?= 2000
 JOBS ?= 2
 SEED ?=
 STORY ?=
+EXAMPLES ?= 200
+MOVES ?=
+KINDS ?= kills,crashes,errors,search
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?=
 PYTHON := .venv/bin/python
@@ -15,7 +18,7 @@ PURE_LAYERS := aemseal/words/*,aemseal/formats/*,aemseal/measure/*
 
 ROUNDS ?= 5
 
-.PHONY: demo test updates bench-vault fuzz fuzz-again atheris lint setup clean
+.PHONY: demo test updates campaign bench-vault fuzz fuzz-again atheris lint setup clean
 
 demo: setup
 	@PYTHONPATH=tpm-sim $(PYTHON) -m tpm_sim.demo
@@ -34,6 +37,13 @@ updates: setup
 # TPM commands, bytes and processes of one unsealing (bench/README.md).
 bench-vault: setup
 	@PYTHONPATH=.:tpm-sim $(PYTHON) -m bench.bench_vault --rounds '$(ROUNDS)'
+
+# Every move of the vault killed at every step, crashed, answered with every error, and
+# EXAMPLES random lives; MOVES= is a pattern of moves, KINDS= what to do of these four.
+campaign: setup
+	@PYTHONPATH=tpm-sim:tests:tests/campaign:. $(PYTHON) -m run_campaign \
+		--jobs '$(JOBS)' --examples '$(EXAMPLES)' --seed '$(or $(SEED),1)' \
+		--moves '$(MOVES)' --kinds '$(KINDS)'
 
 # Ten minutes for each reader of bytes (fuzz/README.md).
 fuzz: atheris

@@ -1,11 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Power cuts for the tests of the vault: before or after any lasting effect."""
+"""Power cuts for the tests of the vault: before or after any lasting effect.
+
+PowerCut raises in the process that makes a move; `kill` kills a process of its own,
+which no `finally` and no exit of libtss2 survives.
+"""
 
 from __future__ import annotations
 
+import os
+import signal
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
+from vault_world import World
+
+from aemseal.flows.vault import Vault
 from aemseal.world.seam import Seam
 
 
@@ -66,3 +77,55 @@ class Watching(PowerCut):
                 found.append((number, after))
             last = fingerprint
         return found
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where to kill: before or after the step of this number."""
+
+    step: int
+    name: str
+    after: bool
+
+    def __str__(self) -> str:
+        return f"killed {'after' if self.after else 'before'} {self.name}"
+
+
+class Kill(Seam):
+    """Kills its own process, as nothing in it can notice or handle."""
+
+    def __init__(self, point: Point) -> None:
+        self.point = point
+        self.steps = 0
+
+    @contextmanager
+    def step(self, what: str) -> Iterator[None]:
+        number = self.steps
+        self.steps += 1
+        if number == self.point.step:
+            assert what == self.point.name, "a move takes the same steps each time"
+            if not self.point.after:
+                os.kill(os.getpid(), signal.SIGKILL)
+        yield
+        if number == self.point.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill(world: World, move: Callable[[Vault], object], point: Point) -> None:
+    """Make a move in a process of its own, which is killed at the point."""
+    child = os.fork()
+    if child == 0:
+        _be_killed(world, move, point)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status), f"{point}: it was not reached"
+    assert os.WTERMSIG(status) == signal.SIGKILL
+
+
+def _be_killed(world: World, move: Callable[[Vault], object], point: Point) -> None:
+    try:
+        with world.vault(Kill(point)) as vault, vault.files.lock():
+            move(vault)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(1)  # no handler of the parent's may run here

@@ -57,12 +57,15 @@ def commands_of(world: World, case: Case) -> list[str]:
 
 
 def every_fault(commands: list[str]) -> Iterator[Fault]:
-    """Each code, at each command, in each way in which it makes sense."""
+    """Each code at each command, not carried out; the other ways with codes in turn."""
     for at in range(len(commands)):
         for code in CODES.values():
-            for lost in Lost:
-                if lost is not Lost.SENT or code not in _BUSY:
-                    yield Fault(at, code, lost)
+            yield Fault(at, code)
+    codes = cycle(CODES.values())
+    for at in range(len(commands)):
+        yield Fault(at, next(codes), Lost.LASTING)
+        code = next(code for code in codes if code not in _BUSY)
+        yield Fault(at, code, Lost.SENT)
 
 
 def some_faults(commands: list[str]) -> Iterator[Fault]:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from campaign_cases import CASES, beginning, case_called, spread
-from kills import Point, cut_off, kill, points_of
+from kills import cut_off, points_of
+from power_cuts import Point, kill
 from vault_world import World
 from verdict import held
 
@@ -42,4 +43,4 @@ def test_there_are_over_two_hundred_points(tmp_path: Path) -> None:
 
 def test_a_process_that_is_not_killed_is_noticed(tmp_path: Path) -> None:
     with World(tmp_path) as world, pytest.raises(AssertionError, match="not reached"):
-        kill(world, lambda vault: None, Point(10_000, after=False, name="nothing"))
+        kill(world, lambda vault: None, Point(10_000, "nothing", after=False))
