@@ -39,8 +39,11 @@ the least that cryptsetup takes (LUKS2 On-Disk Format 1.1.0, section 3.2.1)."""
 KEY_BYTES = 64
 """Of a key of ours: as long as the volume key of aes-xts-plain64 with 512 bits."""
 
-_DRAFT = re.compile(r"luks-[0-9a-f-]{36}\.(header|before)")
+_DRAFT = re.compile(r"luks-[0-9a-f-]{36}\.(header|before|first)")
 _CHUNK = 1 << 20
+_SIZE_AT = slice(8, 16)
+"""hdr_size, of one of the two headers (LUKS2 On-Disk Format 1.1.0, section 2.1)."""
+
 _LUKS1 = b"LUKS\xba\xbe\x00\x01"
 
 
@@ -98,8 +101,8 @@ class LuksHeaders:
 
     def discard(self, uuid: str) -> None:
         """Throw the draft away, if there is one."""
-        self.files.remove(self.draft_file(uuid))
-        self.files.remove(self.copied_file(uuid))
+        for path in (self.draft_file, self.copied_file, self._first_file):
+            self.files.remove(path(uuid))
 
     def add(self, uuid: str, key: bytes, passphrase: bytes) -> int:
         """Put a key into the draft's first free slot, and return that slot.
@@ -171,10 +174,7 @@ class LuksHeaders:
                     f"somebody changed the header of the LUKS device {uuid} meanwhile",
                     "its key slots are as somebody left them: cryptsetup luksDump",
                 )
-            words = ("luksHeaderRestore", "--batch-mode", "--header-backup-file")
-            with self.seam.step(f"luksHeaderRestore {uuid}"):
-                done = cryptsetup((*words, str(self._draft(uuid))), device)
-                require_done(done, "luksHeaderRestore", uuid)
+            self._restore(uuid, device)
             if _digest_on(device) != change.after:
                 raise AemsealError(
                     f"the LUKS device {uuid} does not hold the header that was just "
@@ -212,6 +212,30 @@ class LuksHeaders:
 
     def _draft(self, uuid: str) -> Path:
         return self.files.below_root(self.draft_file(uuid))
+
+    def _restore(self, uuid: str, device: Path) -> None:
+        """Write the draft to the device, in two passes: one of its two headers each.
+
+        A disk that loses power may keep any part of what was not synced yet. The first
+        pass leaves the primary header as it is and the second one the secondary, and
+        cryptsetup syncs after each: one of them is whole at any moment, and with both
+        of them the passphrase opens the device.
+        """
+        draft = self._draft(uuid)
+        new = draft.read_bytes()
+        size = int.from_bytes(new[_SIZE_AT], "big")
+        with device.open("rb") as file:
+            primary = file.read(size)
+        first = self._first_file(uuid)
+        self.files.write(first, primary + new[size:])
+        words = ("luksHeaderRestore", "--batch-mode", "--header-backup-file")
+        for each in (self.files.below_root(first), draft):
+            with self.seam.step(f"luksHeaderRestore {uuid}"):
+                done = cryptsetup((*words, str(each)), device)
+                require_done(done, "luksHeaderRestore", uuid)
+
+    def _first_file(self, uuid: str) -> str:
+        return f"{STATE_FOLDER}/luks-{uuid}.first"
 
     def _require_draft(self, change: HeaderChange) -> None:
         draft = self._draft(change.uuid)

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from luks_disks import PASSPHRASE, UUID, LuksDisk
 from unsealer import SHA256, NoAcceptanceError, RefusedError, unseal
 from vault_world import INTERNAL, OLD, SINIT, Boot, World, enrol
 
-from aemseal.flows.keyfile import Drafted, draft_key, with_new_header
-from aemseal.flows.sealing import seal_beside
+from aemseal.flows.keyfile import Drafted, draft_key, enrol_keyfile_beside
 from aemseal.flows.secret import Pin
 from aemseal.flows.state import SealedBoot, VaultState
 from aemseal.flows.vault import Vault
@@ -108,10 +109,11 @@ def draft(vault: Vault, passphrase: bytes = PASSPHRASE) -> Drafted:
 
 def add_key(vault: Vault, running: Boot) -> VaultState:
     """Enrol a keyfile beside, as the command does."""
-    secret, change = draft(vault)
-    state = with_new_header(vault, vault.require(), change, running.policy, NOW)
-    state = vault.publish(state, "stage")
-    return seal_beside(vault, state, secret, (change,))
+    host = SimpleNamespace(now=lambda: NOW)
+    following: Any = SimpleNamespace(
+        look=SimpleNamespace(host=host, running_policy=running.policy)
+    )
+    return enrol_keyfile_beside(vault, vault.require(), following, draft(vault))
 
 
 def key_added(world: LuksWorld, running: Boot, seam: Seam | None = None) -> VaultState:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from luks_disks import CHEAP, PASSPHRASE, UUID, LuksDisk, did
+from luks_drafts import KEY, drafted, left
 
 import aemseal.world.cryptsetup
 import aemseal.world.luks_headers
@@ -24,9 +25,6 @@ from aemseal.world.luks_headers import (
 from aemseal.world.seam import Seam
 from aemseal.world.store import Files
 
-KEY = bytes(range(256))[::4] + b"\n"
-"""A key with a NUL, a line end at its end, and whatever else is no text."""
-
 
 @pytest.fixture
 def disk(tmp_path: Path) -> LuksDisk:
@@ -36,17 +34,6 @@ def disk(tmp_path: Path) -> LuksDisk:
 @pytest.fixture
 def headers(disk: LuksDisk) -> LuksHeaders:
     return LuksHeaders(Files(disk.root))
-
-
-def drafted(headers: LuksHeaders, key: bytes = KEY) -> HeaderChange:
-    headers.begin(UUID)
-    headers.add(UUID, key, PASSPHRASE)
-    return headers.change(UUID)
-
-
-def left(disk: LuksDisk) -> list[str]:
-    """What lies in the state folder."""
-    return sorted(each.name for each in (disk.root / "var/lib/aemseal").iterdir())
 
 
 def test_a_key_is_random_and_of_its_length() -> None:
@@ -231,30 +218,6 @@ def test_a_draft_that_is_lost_is_told(
     with pytest.raises(HeaderLostError, match=r"header is missing or damaged"):
         headers.install(change)
     assert disk.path.read_bytes() == before
-
-
-CUTS = [0x1000, 0x4000, 0x5000, 0x8000, 0x10000, 0x8000 + 258048 + 0x1000]
-"""Bytes that luksHeaderRestore had written when the power failed."""
-
-
-@pytest.mark.parametrize("written", CUTS, ids=hex)
-@pytest.mark.parametrize("seen", [False, True], ids=["at once", "after a boot"])
-def test_a_header_written_in_part_is_written_again(
-    disk: LuksDisk, headers: LuksHeaders, written: int, *, seen: bool
-) -> None:
-    """The passphrase opens it all along; cryptsetup repairs it when it looks."""
-    change = drafted(headers)
-    draft = (disk.root / headers.draft_file(UUID).lstrip("/")).read_bytes()
-    device = disk.path.read_bytes()
-    torn = draft[:written] + device[written:]
-    disk.path.write_bytes(torn)
-    if seen:
-        assert disk.header not in (draft, device[: len(draft)])
-    assert disk.opens(PASSPHRASE)
-    headers.install(change)
-    assert disk.header == draft
-    assert disk.opens(KEY)
-    assert left(disk) == []
 
 
 def test_a_header_that_is_destroyed_is_left_to_a_person(
