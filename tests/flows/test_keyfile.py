@@ -364,7 +364,11 @@ def test_fallbacks_go_on_with_the_new_header_alone(world: LuksWorld) -> None:
     old = world.real(OLD)
     with world.vault() as vault:
         state = vault.require()
-        state = replace(state, accepted=(*state.accepted, fallback(old, b"6.1")))
+        state = replace(
+            state,
+            accepted=(*state.accepted, fallback(old, b"6.1")),
+            staged=(fallback(old, b"6.6"),),
+        )
         secret, change = draft(vault)
         state = with_new_header(vault, state, change, old.policy, NOW)
         state = vault.publish(state, "stage")
@@ -376,8 +380,9 @@ def test_fallbacks_go_on_with_the_new_header_alone(world: LuksWorld) -> None:
     assert [each.policy for each in state.accepted] == [
         new.policy,
         fallback(new, b"6.1").policy,
+        fallback(new, b"6.6").policy,
     ]
-    assert [each.fallback for each in state.accepted] == [False, True]
+    assert [each.fallback for each in state.accepted] == [False, True, True]
     assert state.staged == ()
 
 
