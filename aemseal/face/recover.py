@@ -14,6 +14,7 @@ from aemseal.face.pin import read_pin
 from aemseal.face.run import Run
 from aemseal.flows.explain_files import explain_files
 from aemseal.flows.initramfs import ImageLists
+from aemseal.flows.luks_boots import lost_key
 from aemseal.flows.moves import NOT_ACCEPTED
 from aemseal.flows.secret import KEYFILE, TOTP, Pin, needs_pin
 from aemseal.flows.state import VaultState
@@ -137,7 +138,7 @@ def verb_recover(run: Run) -> int:
             lines = attended(vault, anew.state, run.host, is_new=True).lines
             for line in lines:
                 run.terminal.say(f"aemseal: {line}")
-    return _show(run, before, anew, "recover")
+    return _show(asking, anew, "recover")
 
 
 def _tell_trouble(run: Run, vault: Vault, before: VaultState) -> None:
@@ -222,7 +223,7 @@ def verb_pin(run: Run) -> int:
             raise
         lists = ImageLists.kept(run.host)
         _say_trouble(run, lists.keep(vault.files, anew.state))
-    return _show(run, before, anew, "pin")
+    return _show(asking, anew, "pin")
 
 
 # --- what was done ---
@@ -233,8 +234,11 @@ def _say_trouble(run: Run, trouble: str | None) -> None:
         run.terminal.say(f"aemseal: {trouble}")
 
 
-def _show(run: Run, before: VaultState, anew: Anew, verb: str) -> int:
-    state = anew.state
+def _show(asking: AskingAnew, anew: Anew, verb: str) -> int:
+    run, before, state = asking.run, asking.before, anew.state
+    lost = lost_key(state)
+    if lost is not None:
+        run.terminal.say(f"aemseal: {lost.message}; {lost.hint}")
     boots = (*state.accepted, *state.staged)
     retired = [
         each.name
@@ -258,17 +262,20 @@ def _show(run: Run, before: VaultState, anew: Anew, verb: str) -> int:
         *(f"retired: {name}" for name in retired),
         *(f"not changed: {each}" for each in anew.left),
     ]
-    run.terminal.result(report, [*lines, f"next step: {_next_step(anew)}"])
+    step = _next_step(anew, has_header=asking.header is not None)
+    run.terminal.result(report, [*lines, f"next step: {step}"])
     return EXIT_DONE
 
 
-def _next_step(anew: Anew) -> str:
+def _next_step(anew: Anew, *, has_header: bool) -> str:
     checked = anew.state.checked
     if anew.must_build:
         return (
             "build the initramfs anew, which has to know where the media are; then: "
             "aemseal reseal"
         )
+    if has_header:
+        return "reboot, since the LUKS header is another one now; then: aemseal confirm"
     if checked is None or checked.result == NOT_ACCEPTED:
         return "look at the next boot: aemseal status --check"
     return "reboot; the secret is shown before the passphrase"

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import pytest
 from laptop import KERNEL, Laptop, MakeLaptop, Ran
+from luks_disks import LuksDisk
 from phone import Answer, Sitting, code_of
 from refusals import STATE
+from tpm_sim.boot_directory import LUKS_PASSPHRASE, LUKS_UUID
 
 from aemseal.flows.state import VaultState
 from aemseal.words.errors import AemsealError
@@ -95,3 +97,28 @@ def test_a_phone_that_has_a_seed_too_many_is_told_of(
     assert "the disk is full" in ran.told
     assert "is of use only if aemseal status names a totp" in ran.told
     assert secrets(laptop) == [("text", False), ("totp", False)]
+
+
+def test_a_keyfile_gets_a_new_key_in_a_new_header(own: MakeLaptop) -> None:
+    laptop = own()
+    disk = LuksDisk(laptop.root, LUKS_UUID)
+    passphrase = LUKS_PASSPHRASE.decode() + "\n"
+    assert at_a_terminal(laptop, "enrol keyfile", PIN, PIN, passphrase).code == 0
+    laptop.reboot()
+    assert laptop.aemseal("confirm").code == 0
+    before = disk.header
+    ran = at_a_terminal(laptop, "pin", PIN, PIN, TEXT, "a wrong one\n")
+    assert ran.code == 2
+    assert "the passphrase does not open the LUKS device" in ran.told
+    assert (disk.header, secrets(laptop)[0]) == (before, ("text", False))
+    ran = at_a_terminal(laptop, "pin", PIN, PIN, TEXT, passphrase)
+    assert ran.code == 0, ran.told
+    assert "since the LUKS header is another one now" in ran.out
+    assert disk.header != before
+    assert disk.slots == [0, 1]
+    assert secrets(laptop) == [("text", True), ("keyfile", True)]
+    laptop.reboot()
+    assert laptop.aemseal("confirm").code == 0
+    ran = at_a_terminal(laptop, "recover", "accept\n", PIN, PIN, TEXT, passphrase)
+    assert ran.code == 0, ran.told
+    assert disk.slots == [0, 1]
