@@ -24,12 +24,13 @@ from vault_world import (
     enrol,
 )
 
+from aemseal.flows.enrol_beside import enrol_beside
 from aemseal.flows.journal import JOURNAL_FILE
 from aemseal.flows.sealing import ToSeal, seal_beside
 from aemseal.flows.secret import TEXT, TOTP, Pin, Secret
 from aemseal.flows.state import KeptSecret
 from aemseal.flows.vault import Vault
-from aemseal.words.errors import VaultError
+from aemseal.words.errors import UsageError, VaultError
 from aemseal.world.config import Medium
 from aemseal.world.seam import Seam
 
@@ -150,6 +151,16 @@ def test_a_second_one_of_the_kind_is_refused_with_nothing_written(
         seal_beside(vault, vault.require(), ADDED)
     assert world.fingerprint() == before
     assert not (world.root / JOURNAL_FILE.lstrip("/")).exists()
+
+
+def test_none_is_sealed_without_a_pin_to_media_that_stay(world: World) -> None:
+    before = world.fingerprint()
+    with (
+        world.vault() as vault,
+        pytest.raises(UsageError, match="a totp on a medium that stays"),
+    ):
+        enrol_beside(vault, vault.require(), ToSeal(ADDED.secret))
+    assert world.fingerprint() == before
 
 
 def test_the_state_tells_of_both_and_of_no_value(world: World) -> None:
