@@ -163,13 +163,11 @@ def promoted_with(
     state: VaultState, running: SealedBoot, titles: Collection[str]
 ) -> tuple[SealedBoot, ...]:
     """Return the staged fallbacks that are accepted with the running boot."""
-    retired = {boot.policy for boot in state.retired}
     return tuple(
         replace(boot, since=running.since)
         for boot in state.staged
         if boot.fallback
         and boot.policy != running.policy
-        and boot.policy not in retired
         and is_named(boot, titles)
         and has_launch_of(boot, (running,))
         and has_headers_of(boot, running)

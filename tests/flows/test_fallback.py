@@ -275,6 +275,14 @@ def test_fallbacks_staged_since_stay_staged(world: World) -> None:
     assert names(state) == called(NEWEST, NEWEST_SPARE)
 
 
+def test_fallbacks_staged_since_go_with_an_older_xen(world: World) -> None:
+    do(world, staging(OLD, NEW_XEN))
+    do(world, staging(NEW_XEN, NEWER_KERNEL, OLD_SPARE))
+    state = do(world, confirming(NEW_XEN))
+    assert names(state) == called(NEW_XEN)
+    assert opens(world, NEW_XEN)
+
+
 # --- a fallback runs ---
 
 
@@ -287,6 +295,15 @@ def test_an_accepted_fallback_retires_nothing(world: World) -> None:
     assert (done.accepted_as, done.retired) == (OLD.name, ())
     assert done.state == before == state_of(world)
     assert opens(world, OLD, NEW_KERNEL)
+
+
+def test_nor_does_it_when_another_title_was_taken_out(world: World) -> None:
+    do(world, staging(OLD, NEW_KERNEL, OLD.under(RESCUE), OLD_SPARE))
+    do(world, confirming(NEW_KERNEL))
+    state = do(world, confirming(OLD_SPARE, frozenset({SPARE})))
+    assert opens(world, OLD, NEW_KERNEL, OLD_SPARE)
+    state = do(world, confirming(NEW_KERNEL, frozenset({SPARE})))
+    assert standing(state, OLD.policy) == RETIRED
 
 
 def test_a_fallback_makes_every_move(world: World) -> None:
