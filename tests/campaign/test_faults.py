@@ -15,7 +15,7 @@ from faults import commands_of, endured, some_faults
 pytestmark = pytest.mark.tpm
 
 
-FAULTS_EACH = 12
+FAULTS_EACH = 8
 
 
 @pytest.mark.parametrize("name", [case.name for case in CASES])

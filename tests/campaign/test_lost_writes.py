@@ -20,7 +20,7 @@ from aemseal.world.seam import Seam
 
 pytestmark = pytest.mark.tpm
 
-CRASHES_EACH = 8
+CRASHES_EACH = 6
 Crash = tuple[Tree, bytes]
 
 
