@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tpm_sim.swtpm import LOCALITY_LAUNCHED, LOCALITY_OS, Swtpm
 
+from aemseal.flows.owner import OWNER_FILE
 from aemseal.flows.provision import (
     HOOK_FOLDER,
     own_the_tpm,
@@ -23,7 +24,7 @@ from aemseal.flows.provision import (
 from aemseal.flows.sealing import ToSeal
 from aemseal.flows.secret import Secret
 from aemseal.flows.state import SealedBoot, VaultState
-from aemseal.flows.vault import OWNER_FILE, Vault
+from aemseal.flows.vault import Vault
 from aemseal.formats.tpm_policy import policy_pcr
 from aemseal.measure.baseline import Baseline
 from aemseal.words.digest import Digest, HashAlgorithm, PcrSelection

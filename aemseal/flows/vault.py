@@ -22,8 +22,6 @@ from typing import Any
 from aemseal.flows import owner, sealing
 from aemseal.flows.journal import JOURNAL_FILE, Journal, Sealing, parse_journal
 from aemseal.flows.luks_boots import lost_key
-from aemseal.flows.owner import LOCKOUT_FILE as LOCKOUT_FILE
-from aemseal.flows.owner import OWNER_FILE as OWNER_FILE
 from aemseal.flows.publishing import (
     FROM_BACKUP,
     branches_of,
@@ -214,7 +212,7 @@ class Vault:
         """
         if not owner.kept_owners(self.files):
             raise VaultError(
-                f"{OWNER_FILE} is missing: the TPM takes no move without it",
+                f"{owner.OWNER_FILE} is missing: the TPM takes no move without it",
                 FROM_BACKUP,
             )
         with self.tpm.session(self.storage.pinned(state.storage)) as session:

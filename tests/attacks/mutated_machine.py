@@ -29,8 +29,8 @@ from vault_world import (
 )
 
 from aemseal.flows.moves import confirm, stage
+from aemseal.flows.owner import OWNER_FILE
 from aemseal.flows.secret import Pin
-from aemseal.flows.vault import OWNER_FILE
 from aemseal.formats.slot import VAULT_FILE, Acceptance, VaultFile
 from aemseal.words.errors import AemsealError
 from aemseal.world.config import Medium

@@ -38,7 +38,7 @@ from victim import (
 )
 
 from aemseal.flows.moves import confirm, stage
-from aemseal.flows.vault import OWNER_FILE
+from aemseal.flows.owner import OWNER_FILE
 from aemseal.world.tpm import Hierarchy
 
 # isort: split

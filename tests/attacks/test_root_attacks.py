@@ -31,10 +31,11 @@ from vault_world import (
 from victim import COUNTER, attacking, in_force, unsealing, victim
 
 from aemseal.flows.moves import cancel, confirm, stage
+from aemseal.flows.owner import OWNER_FILE
 from aemseal.flows.publishing import kept_vault_file, key_file
 from aemseal.flows.sealing import ToSeal, seal_generation
 from aemseal.flows.secret import Secret
-from aemseal.flows.vault import OWNER_FILE, Vault
+from aemseal.flows.vault import Vault
 from aemseal.formats.slot import Acceptance, AcceptedBranch, VaultFile, approved_policy
 from aemseal.formats.tpm_policy import approval_digest, counter_name
 from aemseal.words.errors import AemsealError, NotAcceptedError, VaultError

@@ -27,13 +27,14 @@ from vault_world import (
 from aemseal.flows import owner
 from aemseal.flows.generation import begin_anew, change_pin, retired_by
 from aemseal.flows.moves import Circumstances, cancel, confirm, stage
+from aemseal.flows.owner import LOCKOUT_FILE
 from aemseal.flows.provision import set_lockout_if_ours
 from aemseal.flows.remove import remove
 from aemseal.flows.revoke import revoke
 from aemseal.flows.sealing import ToSeal, seal_beside
 from aemseal.flows.secret import Pin, Secret
 from aemseal.flows.state import VaultState
-from aemseal.flows.vault import LOCKOUT_FILE, Vault
+from aemseal.flows.vault import Vault
 from aemseal.world.config import Medium
 from aemseal.world.store import Files
 from aemseal.world.tpm_lockout import LockoutSettings, set_lockout

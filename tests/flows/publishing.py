@@ -12,8 +12,9 @@ from unsealer import connected
 from vault_world import NEW, OLD, Boot, World
 
 from aemseal.flows.moves import stage
+from aemseal.flows.owner import OWNER_FILE
 from aemseal.flows.state import VaultState
-from aemseal.flows.vault import OWNER_FILE, Vault
+from aemseal.flows.vault import Vault
 from aemseal.words.errors import AemsealError
 
 

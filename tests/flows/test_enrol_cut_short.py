@@ -13,7 +13,7 @@ from power_cuts import PowerCut, PowerCutError, Watching
 from vault_world import INTERNAL, OLD, STICK, World, enrol
 
 from aemseal.flows.journal import JOURNAL_FILE
-from aemseal.flows.vault import LOCKOUT_FILE, OWNER_FILE
+from aemseal.flows.owner import LOCKOUT_FILE, OWNER_FILE
 from aemseal.world.tpm import Hierarchy
 
 # isort: split

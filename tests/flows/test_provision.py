@@ -16,6 +16,7 @@ from publishing import unchanged_after
 from unsealer import SELECTION, RefusedError, connected, lockout_count
 from vault_world import EVIL, INTERNAL, NEW, OLD, SECRET, STICK, Wire, World, enrol
 
+from aemseal.flows.owner import LOCKOUT_FILE, OWNER_FILE
 from aemseal.flows.provision import (
     HOOK_FOLDER,
     own_the_tpm,
@@ -26,7 +27,7 @@ from aemseal.flows.remove import remove
 from aemseal.flows.sealing import ToSeal
 from aemseal.flows.secret import TEXT_LIMIT, Secret
 from aemseal.flows.state import STATE_FILE, KeptSecret
-from aemseal.flows.vault import LOCKOUT_FILE, OWNER_FILE, Vault
+from aemseal.flows.vault import Vault
 from aemseal.formats.hook_files import hook_conf
 from aemseal.formats.srk_templates import OWN_TEMPLATE
 from aemseal.words.errors import AemsealError, LockoutError, TpmError, VaultError

@@ -17,7 +17,8 @@ from vault_world import INTERNAL, NEW, OLD, STICK, World, called, enrolled
 
 from aemseal.flows.journal import JOURNAL_FILE
 from aemseal.flows.moves import stage
-from aemseal.flows.vault import LOCKOUT_FILE, Vault
+from aemseal.flows.owner import LOCKOUT_FILE
+from aemseal.flows.vault import Vault
 from aemseal.words.errors import TpmChangedError, VaultError
 from aemseal.world.seam import Seam
 from aemseal.world.tpm import Hierarchy

@@ -30,9 +30,10 @@ from vault_world import (
 
 from aemseal.flows.journal import JOURNAL_FILE
 from aemseal.flows.moves import cancel, confirm, stage
+from aemseal.flows.owner import LOCKOUT_FILE, OWNER_FILE
 from aemseal.flows.publishing import key_file
 from aemseal.flows.state import STATE_FILE
-from aemseal.flows.vault import LOCKOUT_FILE, OWNER_FILE, Vault
+from aemseal.flows.vault import Vault
 from aemseal.words.errors import TpmChangedError, VaultError
 
 pytestmark = pytest.mark.tpm
