@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from aemseal.flows.luks_boots import is_lost
 from aemseal.flows.moves import require_accepted
+from aemseal.flows.provision import require_guarded
 from aemseal.flows.sealing import ToSeal, seal_beside
 from aemseal.flows.secret import require_pin
 from aemseal.flows.state import VaultState
@@ -52,4 +53,5 @@ def enrol_beside(vault: Vault, state: VaultState, added: ToSeal) -> VaultState:
     UsageError for a secret without the PIN that its media call for.
     """
     require_pin(added.secret.kind, added.pin, state.media)
+    require_guarded(vault, (added,))
     return seal_beside(vault, state, added)

@@ -153,7 +153,7 @@ def first_boot(
     _require_known(trial, look.selection)
     asked = ask(look)
     key = own_the_tpm(vault, setting.foreign_owner)
-    write_hook_files(vault, key, look.selection)
+    write_hook_files(vault, key, look.selection, setting.config.media)
     setting.lists.look_if_possible(initramfs_sources(look.calibration.measured))
     setting.say(f"building the initramfs: {' '.join(command)}")
     setting.rebuild(command)

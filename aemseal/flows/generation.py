@@ -19,6 +19,7 @@ from aemseal.flows.moves import STAGED, require_accepted
 from aemseal.flows.provision import (
     HOOK_FOLDER,
     free_place,
+    require_guarded,
     set_lockout_if_ours,
     write_hook_files,
 )
@@ -82,6 +83,7 @@ def begin_anew(
         stale=(),
     )
     branches_of(state)
+    require_guarded(vault, secrets)
     must_build = _tell_the_hook(vault, state)
     left = owner.rotate(vault, state.storage, foreign_owner)
     set_lockout_if_ours(vault)

@@ -16,6 +16,7 @@ from aemseal.flows.boot_menu import boot_entry, read_menu
 from aemseal.flows.journal import JOURNAL_FILE
 from aemseal.flows.luks_boots import NewHeader, staged_beside
 from aemseal.flows.moves import ACCEPTED, STAGED
+from aemseal.flows.provision import require_guarded
 from aemseal.flows.reseal import NextBoot
 from aemseal.flows.sealing import ToSeal, seal_beside
 from aemseal.flows.secret import KEYFILE, Pin, Secret
@@ -161,6 +162,7 @@ def enrol_keyfile_beside(
     changed meanwhile. The caller forgets the draft where this raises (forget_draft).
     """
     secret, change = drafted
+    require_guarded(vault, (secret,))
     look = following.look
     now = look.host.now()
     state = with_new_header(vault, state, change, look.running_policy, now)

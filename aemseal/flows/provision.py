@@ -111,6 +111,25 @@ def set_lockout_if_ours(vault: Vault) -> bool:
     )
 
 
+def require_guarded(vault: Vault, secrets: Sequence[ToSeal]) -> None:
+    """Raise VaultError for a PIN that could be guessed at for ever.
+
+    Whoever knows the TPM's lockout value can have it forget the wrong PINs it counted.
+    So it has to be ours, and is proved by being used: that the settings are right
+    says nothing, since whoever set the value could have set them, too.
+    """
+    if all(each.pin is None for each in secrets):
+        return
+    trouble = with_lockout_value(vault, lambda it: set_lockout(vault.tpm, LOCKOUT, it))
+    if trouble is not None:
+        raise VaultError(
+            f"a PIN could be guessed at without end: {trouble}",
+            f"if a tool of yours set the TPM's lockout value, write it to "
+            f"{LOCKOUT_FILE} (Anti Evil Maid's is its owner password); else clear the "
+            "TPM in the firmware set-up",
+        )
+
+
 def _provide(
     vault: Vault, candidates: tuple[bytes | None, ...]
 ) -> tuple[StorageKey, bytes]:
@@ -166,5 +185,6 @@ def seal(
     cannot be published; nothing is written then.
     """
     require_not_enrolled(vault)
+    require_guarded(vault, secrets)
     state = replace(state, counter=free_place(vault, state.media))
     return seal_generation(vault, state, secrets, headers=headers)
