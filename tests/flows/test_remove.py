@@ -21,7 +21,7 @@ from aemseal.flows.publishing import kept_vault_file
 from aemseal.flows.remove import remove
 from aemseal.flows.state import STATE_FILE
 from aemseal.flows.vault import Vault
-from aemseal.words.errors import VaultError
+from aemseal.words.errors import AemsealError, VaultError
 from aemseal.world.seam import Seam
 from aemseal.world.store import STATE_FOLDER
 from aemseal.world.tpm import NV_RANGE, Hierarchy
@@ -34,6 +34,7 @@ from tpm2_pytss import ESYS_TR
 pytestmark = pytest.mark.tpm
 
 MEDIA = (INTERNAL, STICK)
+REMOVE = "aemseal.flows.remove.remove"
 SHARED = (
     "the storage key at 0x81000001: that place is everybody's, and others may use it"
 )
@@ -184,6 +185,20 @@ def test_a_machine_without_a_vault_has_nothing_to_remove(world: World) -> None:
     removed(world)
     with pytest.raises(VaultError, match="nothing is sealed"):
         removed(world)
+
+
+def test_what_the_tpm_or_a_medium_does_not_let_go_is_named(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stuck(*_: object) -> None:
+        raise AemsealError("read-only")
+
+    for name in ("aemseal.world.tpm.Tpm.undefine_counter", f"{REMOVE}_everything"):
+        monkeypatch.setattr(name, stuck)
+    left = removed(world)
+    assert "the TPM's counter at 0x01a10ae0: read-only" in left
+    assert "the medium stick: read-only" in left
+    assert ours_left(world) >= {"0x01a10ae0", "vault"}
 
 
 def test_what_others_put_in_our_folder_stays(world: World) -> None:
