@@ -40,8 +40,9 @@ hand_over() {
 }
 
 # take_text: control bytes but the line feed are dropped; then the UTF-8 of U+0080 to
-# U+009F, which a terminal obeys as well, becomes a question mark (a mark, since dropping
-# it could join the halves of another). The mark keeps line feeds at the end.
+# U+009F, which a terminal obeys as well, becomes a question mark (a mark, since
+# dropping it could join the halves of another). The full stop keeps line feeds at the
+# end.
 take_text() {
     c1=$(printf '\302[\200-\237]')
     text=$(

@@ -5,11 +5,11 @@
 # line. Whoever held the machine last wrote them. Nothing here asks the TPM.
 #
 # Needs `medium` and `work`, bytes.sh, and for the acceptance `count` as the TPM has it.
-# Sets `generation`, `label`, `counter`, `public_key`, `policy_ref` and `sealed` from the
-# vault, `policy`, `signature`, `branch_files` and `branch_list` from the acceptance.
-# `sealed` has a word KIND:PIN:PARTS:NAME for each secret, in the vault's order. Writes
-# $work/public.KIND.N, private.KIND.N and branch.N. Leaves with no-medium, bad-medium and
-# stale.
+# Sets `generation`, `label`, `counter`, `public_key`, `policy_ref` and `sealed` from
+# the vault, `policy`, `signature`, `branch_files` and `branch_list` from the
+# acceptance. `sealed` has a word KIND:PIN:PARTS:NAME for each secret, in the vault's
+# order. Writes $work/public.KIND.N, private.KIND.N and branch.N. Leaves with no-medium,
+# bad-medium and stale.
 
 vault_bytes=32768
 acceptance_bytes=8192

@@ -4,7 +4,8 @@
 # Tools that talk to the TPM: run, tidied up after, and the reason when one is refused.
 #
 # Needs `work`, `etc`, `bank`, `managed`, and bytes.sh. Sets `answered`, `loaded`,
-# `dirty`, and `code` (read_code, told_code). Leaves with what the TPM's response code says.
+# `dirty`, and `code` (read_code, told_code). Leaves with what the TPM's response code
+# says.
 
 # tpm TOOL ARGUMENT...: run a tool of tpm2-tools; its words go to files, not out.
 tpm() {

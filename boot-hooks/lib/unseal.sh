@@ -3,10 +3,10 @@
 #
 # The TPM's part: the counter, the signature, the session, its policy, the secrets.
 #
-# Needs `etc`, `work`, `bank`, `pcrs`, the fields of slot.sh, bytes.sh, pin.sh and tpm.sh.
-# Sets `count` (before the acceptance is read: it says which), `branch`, `approved` and
-# `opened`, and writes $work/secret.KIND. Leaves with the outcome of the step that the TPM
-# refused, or with no-pin.
+# Needs `etc`, `work`, `bank`, `pcrs`, the fields of slot.sh, bytes.sh, pin.sh and
+# tpm.sh. Sets `count` (before the acceptance is read: it says which), `branch`,
+# `approved` and `opened`, and writes $work/secret.KIND. Leaves with the outcome of the
+# step that the TPM refused, or with no-pin.
 
 # read_counter: TPM2_NV_Read as its own bytes, with the index' empty authValue: one
 # command, where the tool for it takes nine. The 8 bytes, big endian, are kept as they
@@ -122,9 +122,9 @@ take_guarded() {
     return 1
 }
 
-# satisfy_guarded: up to the PIN. The session then holds what the part's public area asks
-# for: TPM2B_PUBLIC with type, nameAlg and attributes before the policy. Else the TPM would
-# refuse any PIN, and none is asked for.
+# satisfy_guarded: up to the PIN. The session then holds what the part's public area
+# asks for: TPM2B_PUBLIC with type, nameAlg and attributes before the policy. Else the
+# TPM would refuse any PIN, and none is asked for.
 satisfy_guarded() {
     satisfy
     tpm tpm2_policyauthvalue -S "$work/session" -L "$work/now" ||

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hook_bus import banks
-from hook_world import TOOLS, Disks, Machine
+from hook_bus import OLD, banks
+from hook_person import PIN
+from hook_world import KEY, TOOLS, Disks, Machine
 from tpm_sim.swtpm import Swtpm
 
 
@@ -47,3 +48,15 @@ def machine(tmp_path: Path, enrolled: Machine) -> Iterator[Machine]:
     """A machine of one's own, enrolled with OLD accepted."""
     with Swtpm(banks("sha256")) as tpm:
         yield enrolled.twin(tmp_path / "machine", tpm)
+
+
+@pytest.fixture
+def guarded(machine: Machine) -> Machine:
+    """A machine with an open text and a keyfile behind the PIN, booted."""
+    tries = ("-n", "32", "-t", "7200", "-l", "86400")
+    machine.tool("tpm2_dictionarylockout", "-s", *tries)
+    machine.write_secrets(
+        [("keyfile", "keyfile", KEY, PIN.encode()), ("text", "text", b"open", None)]
+    )
+    machine.boot(OLD)
+    return machine

@@ -6,6 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+PIN = "hex:31+file:x"
+"""Of characters that mean something to tpm2-tools elsewhere."""
+QUESTION = "PIN of the aemseal vault:"
+AGAIN = f"That PIN was wrong. {QUESTION}"
+
 
 class Person:
     """Answers with `typed`, one line for each question, then with nothing.

@@ -28,7 +28,7 @@ from hook_keys import (
     policy_ref,
     run,
 )
-from hook_person import Person
+from hook_person import PIN, Person
 from hook_program import HOOK
 from tpm_sim.swtpm import Swtpm
 
@@ -36,6 +36,10 @@ TOOLS = ("swtpm", "tpm2_unseal", "cryptsetup", "openssl", "dash", "oathtool")
 SRK_HANDLE = "0x81000001"
 COUNTER = 0x01A10AE0
 SECRET = b"Correct horse, battery staple.\n"
+KEY = bytes(range(63)) + b"\n"
+"""A keyfile."""
+BOTH = ("text text", "keyfile keyfile")
+"""The record's lines for the secrets of a guarded machine."""
 CAP = b"aemseal cap"
 EXITS = {
     "unsealed": 0,
@@ -262,6 +266,10 @@ class Machine:
             f"policy-ref {policy_ref(self.generation, self.label).hex()}",
             *lines,
         )
+
+    def guard_all(self) -> None:
+        """Have nothing in the vault but a text behind the PIN."""
+        self.write_secrets([("text", "text", b"behind the PIN", PIN.encode())])
 
     def accept(
         self,

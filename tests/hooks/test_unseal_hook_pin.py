@@ -3,47 +3,21 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from hook_bus import CC_PCR_EVENT, CC_POLICY_AUTH_VALUE, CC_UNSEAL, NEW, OLD, Wire
-from hook_keys import run
+from hook_bus import NEW, OLD
+from hook_person import AGAIN, PIN, QUESTION
 from hook_program import SHELLS, altered, of_shell
-from hook_world import EXITS, Machine, assert_closed, held
+from hook_world import BOTH, EXITS, KEY, Machine, held
 
 pytestmark = pytest.mark.tpm
 
-PIN = "hex:31+file:x"
-"""Of characters that mean something to tpm2-tools elsewhere."""
-KEY = bytes(range(256))[:63] + b"\n"
-QUESTION = "PIN of the aemseal vault:"
-AGAIN = f"That PIN was wrong. {QUESTION}"
 REFUSED = "aemseal: The PIN was wrong three times. "
 CLOSED = "What it guards stays closed.\n"
 DO_NOT_TYPE = "Do not type your disk passphrase.\n"
-
-
-@pytest.fixture
-def guarded(machine: Machine) -> Machine:
-    """A machine with an open text and a keyfile behind the PIN."""
-    tries = ("-n", "32", "-t", "7200", "-l", "86400")
-    machine.tool("tpm2_dictionarylockout", "-s", *tries)
-    machine.write_secrets(
-        [("keyfile", "keyfile", KEY, PIN.encode()), ("text", "text", b"open", None)]
-    )
-    machine.boot(OLD)
-    return machine
-
-
-def all_guarded(machine: Machine) -> None:
-    machine.write_secrets([("text", "text", b"behind the PIN", PIN.encode())])
-
-
-BOTH = ("text text", "keyfile keyfile")
 
 
 def tries_counted(machine: Machine) -> int:
@@ -113,7 +87,7 @@ def test_the_third_wrong_pin_is_the_last_and_the_open_text_is_shown(
 
 
 def test_where_nothing_is_open_a_wrong_pin_shows_nothing(guarded: Machine) -> None:
-    all_guarded(guarded)
+    guarded.guard_all()
     guarded.person.types("123456", "234567", "345678")
     outcome = guarded.hook()
     held(guarded, outcome, "wrong-pin")
@@ -180,7 +154,7 @@ def test_without_a_pin_the_open_text_is_shown(guarded: Machine, kind: str) -> No
 
 
 def test_without_a_pin_and_an_open_text_nothing_is_shown(guarded: Machine) -> None:
-    all_guarded(guarded)
+    guarded.guard_all()
     guarded.person.does(":")
     outcome = guarded.hook()
     held(guarded, outcome, "no-pin")
@@ -217,7 +191,7 @@ def test_lockout_is_told_from_a_wrong_pin(guarded: Machine) -> None:
     held(guarded, outcome, "lockout", opened=["text text"])
     sentence = "aemseal: The TPM is in lockout after wrong attempts. "
     assert (outcome.stdout, outcome.stderr) == (b"open\n", sentence + CLOSED)
-    all_guarded(guarded)
+    guarded.guard_all()
     guarded.person.types(PIN)
     guarded.boot(OLD)
     outcome = guarded.hook()
@@ -240,7 +214,7 @@ def test_a_boot_that_is_not_accepted_asks_for_no_pin(
     guarded: Machine, kind: str
 ) -> None:
     what, word = NOT_ACCEPTED[kind]
-    all_guarded(guarded)
+    guarded.guard_all()
     guarded.person.types(PIN)
     guarded.boot(what)
     held(guarded, guarded.hook(), word)
@@ -248,7 +222,7 @@ def test_a_boot_that_is_not_accepted_asks_for_no_pin(
 
 
 def test_a_retired_boot_asks_for_no_pin(guarded: Machine) -> None:
-    all_guarded(guarded)
+    guarded.guard_all()
     guarded.person.types(PIN)
     guarded.count_up()
     old = (guarded.medium / "acceptance.1").read_text()
@@ -295,135 +269,3 @@ def test_a_selected_pcr_extended_meanwhile_does(guarded: Machine) -> None:
     outcome = guarded.hook()
     assert (outcome.code, outcome.stdout) == (EXITS["not-accepted"], b"")
     assert sorted(each.name for each in guarded.run.iterdir()) == ["record"]
-
-
-def processes() -> list[tuple[str, bytes, bytes]]:
-    """The name, arguments and environment of everything that runs, but for us."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                found.append(
-                    (
-                        (entry / "comm").read_text().strip(),
-                        (entry / "cmdline").read_bytes(),
-                        (entry / "environ").read_bytes(),
-                    )
-                )
-            except OSError:
-                continue  # ended meanwhile
-    return found
-
-
-@pytest.mark.parametrize("shell", SHELLS, ids=of_shell)
-def test_the_pin_is_seen_nowhere_but_by_tpm2_unseal(
-    guarded: Machine, shell: tuple[str, ...]
-) -> None:
-    """ADR 8: as hex in the arguments of one tool, and in no environment."""
-    seen: list[tuple[str, bytes, bytes]] = []
-    guarded.person.types(PIN)
-    with Wire(guarded.tpm) as wire:
-        wire.before = lambda code: seen.extend(processes())
-        exported = ("env", *(f"{each}=x" for each in ("typed", "seed", "text", "each")))
-        outcome = guarded.hook(shell=(*exported, *shell), tcti=wire.tcti)
-    held(guarded, outcome, "unsealed", opened=BOTH)
-    heard = b"".join(command + response for _, command, response in wire.commands)
-    as_hex = PIN.encode().hex().encode()
-    for secret in (PIN.encode(), as_hex):
-        assert secret not in heard
-        assert not [name for name, _, environ in seen if secret in environ]
-    assert not [name for name, line, _ in seen if PIN.encode() in line]
-    told = {name for name, line, _ in seen if as_hex in line}
-    assert told == {"timeout", "tpm2_unseal"}
-
-
-def test_the_pin_comes_after_every_other_policy_and_before_the_cap(
-    guarded: Machine,
-) -> None:
-    all_guarded(guarded)
-    asked_after: list[int] = []
-    guarded.person.types(PIN)
-    with Wire(guarded.tpm) as wire:
-
-        def before(code: int) -> None:
-            if not guarded.person.heard:
-                asked_after.append(code)
-
-        wire.before = before
-        guarded.hook(tcti=wire.tcti)
-    assert CC_POLICY_AUTH_VALUE in asked_after
-    assert CC_UNSEAL not in asked_after
-    assert CC_PCR_EVENT not in asked_after
-
-
-def test_the_pin_and_the_secrets_are_overwritten_before_they_are_removed(
-    guarded: Machine,
-) -> None:
-    """The person here keeps the work files by a second name."""
-    work, kept = guarded.run / "work", guarded.folder / "kept"
-    kept.mkdir()
-    links = [f"ln {work}/{name} {kept}" for name in ("answer", "secret.text")]
-    guarded.person.types(PIN, before="; ".join(links))
-    held(guarded, guarded.hook(), "unsealed", opened=BOTH)
-    for name in ("answer", "secret.text"):
-        assert (kept / name).read_bytes() == bytes(2048)
-
-
-@pytest.mark.parametrize("shell", SHELLS, ids=of_shell)
-def test_a_signal_while_the_pin_is_typed_caps(
-    guarded: Machine, shell: tuple[str, ...]
-) -> None:
-    """As systemd ends a unit: the hook and the program get it both."""
-    guarded.person.does('kill -TERM "$(cat hook)" $$; sleep 5')
-    asker = guarded.person.program
-    asker.write_text(asker.read_text().replace("cat hook", f"cat {asker}.hook"))
-    process = guarded.start_hook(shell=shell)
-    Path(f"{asker}.hook").write_text(str(process.pid))
-    outcome = guarded.finish_hook(process)
-    held(guarded, outcome, "failed")
-    assert guarded.person.heard == [QUESTION]
-
-
-@pytest.mark.parametrize("tool", ["tpm2_policyauthvalue", "tpm2_load", "od", "head"])
-def test_a_tool_that_fails_keeps_what_has_a_pin_in(guarded: Machine, tool: str) -> None:
-    all_guarded(guarded)
-    guarded.person.types(PIN)
-    shims = guarded.folder / "shims"
-    shims.mkdir()
-    (shims / tool).write_text("#!/bin/sh\nexit 1\n")
-    (shims / tool).chmod(0o755)
-    hook = altered(guarded, ("\nPATH=", f"\nPATH={shims}:"))
-    outcome = guarded.hook(hook=hook)
-    assert outcome.code not in (0, EXITS["wrong-pin"], EXITS["no-pin"])
-    assert_closed(outcome)
-    assert guarded.pcr(13) == guarded.pcr13_capped()
-    assert [each.name for each in guarded.run.iterdir()] == ["record"]
-
-
-def test_without_systemd_the_console_is_asked_and_shows_no_pin(
-    guarded: Machine,
-) -> None:
-    master, slave = os.openpty()
-    shims = guarded.folder / "shims"
-    shims.mkdir()
-    for tool in (*Path("/usr/bin").iterdir(), *Path("/usr/sbin").iterdir()):
-        if tool.name != "systemd-ask-password" and not (shims / tool.name).exists():
-            (shims / tool.name).symlink_to(tool)
-    hook = altered(
-        guarded,
-        ("PATH=/usr/sbin:/usr/bin:/sbin:/bin", f"PATH={shims}"),
-        ("console=/dev/console", f"console={os.ttyname(slave)}"),
-    )
-    guarded.without_asker = True
-    process = guarded.start_hook(hook=hook)
-    screen = b""
-    while QUESTION.encode() not in screen:
-        screen += os.read(master, 1024)
-    os.write(master, PIN.encode() + b"\n")
-    held(guarded, guarded.finish_hook(process), "unsealed", opened=BOTH)
-    os.set_blocking(master, False)
-    screen += os.read(master, 1024)
-    assert PIN.encode() not in screen
-    assert run("stty", "-F", os.ttyname(slave), "-a")().find(b" -echo ") < 0
-    os.close(slave)
-    os.close(master)
