@@ -11,7 +11,10 @@ from laptop import KERNEL, READING, Laptop, MakeLaptop, changed, run
 
 pytestmark = pytest.mark.tpm
 
-VAULT_VERBS = ("enrol text", "reseal", "cancel", "confirm", "remove")
+VAULT_VERBS = (
+    *("enrol text", "reseal", "cancel", "confirm", "remove"),
+    *("recover", "pin", "revoke stick"),
+)
 
 
 # --- options ---

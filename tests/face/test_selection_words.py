@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.tpm, pytest.mark.usefixtures("no_traceback")]
 VERBS = [
     *("status", "status --check", "log", "predict", "plan", "explain"),
     *("enrol text", "reseal", "cancel", "confirm", "remove"),
+    *("recover", "pin", "revoke stick"),
 ]
 OTHERS = ["--pcrs sha256:1", "--pcrs sha1:13,17,18", "--pcr 17"]
 NONSENSE = "cannot read the PCR selection 'nonsense'"
