@@ -170,6 +170,9 @@ def is_refused(laptop: Laptop, title: str, message: str) -> None:
     assert message in entry["problem"]
     told = laptop.aemseal("status", "--check").out
     assert f"blind:     the fallback entry {title!r}" in told
+    planned = laptop.aemseal("plan")
+    assert planned.code == 3
+    assert f"the fallback entry {title!r}: " in planned.out
     assert laptop.kept()[2] == before[2], "no move was made"
 
 
