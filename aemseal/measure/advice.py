@@ -82,7 +82,8 @@ OUTCOMES = {
 
 SHUT = (
     "Do not type the passphrase: the TPM's counter has gone on, so this disk is an "
-    "older copy that somebody put back, or somebody counted to lock the secret away."
+    "older copy that somebody put back, or somebody counted to lock the secret away. "
+    "If you know which: aemseal recover."
 )
 NOTHING_KNOWN = (
     "Do not type the passphrase because of this tool: no accepted boot is on record to "
@@ -94,7 +95,8 @@ UNMEASURED = (
 )
 TPM_CHANGED = (
     "Do not type the passphrase before you know why the TPM changed: it was cleared or "
-    "lost our key, which says nothing good or bad about the boot files."
+    "lost our key, which says nothing good or bad about the boot files. If it was you: "
+    "aemseal recover."
 )
 
 FORESEEN = (
