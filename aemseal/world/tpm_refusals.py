@@ -12,6 +12,7 @@ _RC_HANDLE = 0x08B
 _RC_AUTH_FAIL = 0x08E
 _RC_BAD_AUTH = 0x0A2
 _FORMAT_ONE = 0x080
+_OF_FORMAT_ONE = 0x0BF
 _TPM_LAYERS = (0x00000, 0xB0000, 0xC0000)
 """The TPM itself and what speaks for it, the resource managers of kernel and tabrmd
 (tss2_common.h: TSS2_RESMGR_RC_LAYER, TSS2_RESMGR_TPM_RC_LAYER)."""
@@ -81,12 +82,29 @@ REFUSALS = {
     ),
 }
 
+_CHANGED = (
+    "another tool has changed it since: aemseal doctor looks at everything of ours"
+)
+
+OF_AN_OPERAND = {
+    # The same, RC_FMT1: besides these bits the code has the number of what is wrong
+    _RC_AUTH_FAIL: Refusal("AUTH_FAIL", "an authorisation value is wrong", _CHANGED),
+    _RC_BAD_AUTH: Refusal("BAD_AUTH", "an authorisation value is wrong", _CHANGED),
+    _RC_HANDLE: Refusal("HANDLE", "it does not have what is asked for", _CHANGED),
+}
+
+
+def _known(code: int) -> Refusal | None:
+    if code & _FORMAT_ONE:
+        return OF_AN_OPERAND.get(code & _OF_FORMAT_ONE)
+    return REFUSALS.get(code)
+
 
 class TpmRefusedError(TpmError):
     """The TPM answered with an error; `code` is TPM_RC without the layer."""
 
     def __init__(self, command: str, code: int) -> None:
-        known = REFUSALS.get(code)
+        known = _known(code)
         if known is None:
             message = f"the TPM refused {command} with 0x{code:x}"
             hint = f"what that means tells: tpm2_rc_decode 0x{code:x}"
@@ -99,7 +117,8 @@ class TpmRefusedError(TpmError):
     @property
     def passes(self) -> bool:
         """Whether the TPM only wants to be asked again."""
-        return self.code in REFUSALS and REFUSALS[self.code].passes
+        known = _known(self.code)
+        return known is not None and known.passes
 
     @property
     def is_wrong_authorisation(self) -> bool:
@@ -113,7 +132,7 @@ class TpmRefusedError(TpmError):
 
     def _is_format_one(self, error: int) -> bool:
         """Compare without the number of the handle, session or parameter."""
-        return bool(self.code & _FORMAT_ONE) and self.code & 0x0BF == error
+        return bool(self.code & _FORMAT_ONE) and self.code & _OF_FORMAT_ONE == error
 
 
 def in_lockout(

@@ -11,7 +11,7 @@ from tpm_sim.swtpm import Swtpm
 from aemseal.words.errors import TpmError
 from aemseal.world.seam import Seam
 from aemseal.world.tpm import Tpm, TpmRefusedError
-from aemseal.world.tpm_refusals import PAUSES, REFUSALS
+from aemseal.world.tpm_refusals import OF_AN_OPERAND, PAUSES, REFUSALS
 
 # isort: split
 # tpm2-pytss only after aemseal.world.tpm, which quiets what 2.3 warns of on import
@@ -107,7 +107,12 @@ def test_a_refusal_has_the_name_that_the_tss_knows(code: int) -> None:
     assert getattr(TPM2_RC, REFUSALS[code].name) == code
 
 
-@pytest.mark.parametrize("code", REFUSALS)
+@pytest.mark.parametrize("code", OF_AN_OPERAND)
+def test_a_refusal_of_an_operand_has_the_tss_name(code: int) -> None:
+    assert getattr(TPM2_RC, OF_AN_OPERAND[code].name) == code
+
+
+@pytest.mark.parametrize("code", [*REFUSALS, 0x98E, 0x9A2, 0x18B])
 def test_a_refusal_says_what_to_do(code: int) -> None:
     told = TpmRefusedError("NV_Increment", code)
     assert told.exit_code == 5
@@ -115,6 +120,14 @@ def test_a_refusal_says_what_to_do(code: int) -> None:
     assert told.message.endswith(f", 0x{code:x})")
     assert told.hint
     assert "rc_decode" not in told.hint
+
+
+@pytest.mark.parametrize("code", [0x12F, 0x143, 0x99D])
+def test_of_other_refusals_the_code_is_told(code: int) -> None:
+    told = TpmRefusedError("NV_Increment", code)
+    assert told.message == f"the TPM refused NV_Increment with 0x{code:x}"
+    assert told.hint == f"what that means tells: tpm2_rc_decode 0x{code:x}"
+    assert not told.passes
 
 
 def test_a_session_that_the_tpm_keeps_is_no_reason_to_fail(tpm: Swtpm) -> None:
