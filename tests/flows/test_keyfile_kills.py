@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ def test_killed_around_any_step_of_cryptsetup_disk_and_boot_open(
     for point in found:
         world.restore("start")
         running = world.boot_real(OLD)
-        kill(world, lambda vault, it=running: add_key(vault, it), point)
+        kill(world, partial(add_key, running=running), point)
         world.boot_real(OLD)
         # Between its two passes the header is neither, and that boot is a blind one.
         assert world.text() == SECRET or point in passes[1:-1], point
