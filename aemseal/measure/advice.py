@@ -77,6 +77,8 @@ OUTCOMES = {
     "no-luks": "the header of an encrypted disk could not be measured",
     "cap-failed": "PCR 13 could not be capped",
     "failed": "the hook was interrupted",
+    "wrong-pin": "the PIN was wrong three times",
+    "no-pin": "no PIN was typed",
 }
 """The outcomes of docs/slot-format.md that an accepted boot can have."""
 
