@@ -127,13 +127,14 @@ class Tpm:
     def flush(self, handle: object) -> None:
         """Take a session or an object out of the TPM, if the TPM lets it go.
 
-        Asked twice, since a TPM without a resource manager has room for three sessions.
-        What is left is no harm, and no reason for a move to fail: the resource manager
-        removes it with the connection.
+        Asked twice, since a TPM without a resource manager has room for three sessions,
+        and not waited for. What is left is no harm, and no reason for a move to fail:
+        the resource manager removes it with the connection.
         """
         for _ in range(2):
-            with suppress(TpmError):
-                self.run("FlushContext", self.esapi.flush_context, flush_handle=handle)
+            with self.seam.step("FlushContext"), suppress(TpmError):
+                flush = self.esapi.flush_context
+                _sent("FlushContext", flush, {"flush_handle": handle})
                 return
 
     # --- what the TPM says of itself ---

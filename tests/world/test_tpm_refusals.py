@@ -34,6 +34,9 @@ class Busy(PyTCTI):  # type: ignore[misc] # tpm2-pytss has no types
         self.sent = 0
         super().__init__()
 
+    def be_busy_for(self, times: int) -> None:
+        self._times = self.sent + times
+
     @property
     def _is_busy(self) -> bool:
         return self.sent <= self._times
@@ -130,8 +133,22 @@ def test_of_other_refusals_the_code_is_told(code: int) -> None:
     assert not told.passes
 
 
-def test_a_session_that_the_tpm_keeps_is_no_reason_to_fail(tpm: Swtpm) -> None:
-    with Tpm(tpm.tcti) as connection:
-        with connection.session() as session:
-            connection.flush(session)
+def test_a_session_that_the_tpm_keeps_is_no_reason_to_fail_or_to_wait(
+    tpm: Swtpm,
+) -> None:
+    wire: Any = Busy(tpm.tcti, NV_RATE, 0)
+    pauses: list[float] = []
+    with Tpm(wire, pause=pauses.append) as connection:
+        with connection.session():
+            wire.be_busy_for(2)
         assert connection.reset_count() >= 1
+    assert wire.sent == 1 + 2 + 1
+    assert pauses == []
+
+
+def test_a_session_is_flushed_though_the_tpm_refused_once(tpm: Swtpm) -> None:
+    wire: Any = Busy(tpm.tcti, NV_RATE, 0)
+    with Tpm(wire) as connection:
+        with connection.session():
+            wire.be_busy_for(1)
+        assert connection.handles(0x02000000, 8) == set()
