@@ -23,14 +23,15 @@ AEM_TITLE = "AEM Qubes, with Xen hypervisor"
 # --- boot files ---
 
 
-def test_a_boot_file_that_is_gone_is_named(lent_da: Laptop) -> None:
+def test_a_boot_file_that_is_gone_is_named(own: MakeLaptop) -> None:
+    laptop = own()
     message = "/boot/xen.gz (or /xen.gz) does not exist"
-    with changed(lent_da, XEN, None):
+    with changed(laptop, XEN, None):
         for verb in ("predict", "plan", "reseal"):
-            refuses(lent_da, verb, 4, message, "is /boot mounted, the update complete?")
-        assert status_says(lent_da, 4, message, "--check")["this_boot"] == "accepted"
-        assert lent_da.aemseal("explain").code == 0
-        assert lent_da.aemseal("confirm").code == 0
+            refuses(laptop, verb, 4, message, "is /boot mounted, the update complete?")
+        assert status_says(laptop, 4, message, "--check")["this_boot"] == "accepted"
+        assert laptop.aemseal("explain").code == 0
+        assert laptop.aemseal("confirm").code == 0
 
 
 def test_a_boot_file_that_is_a_dangling_link_is_named(lent_da: Laptop) -> None:
