@@ -151,4 +151,5 @@ def test_no_authorisation_is_in_the_tpm_before_it_is_on_the_disk(
         number for number, step in enumerate(steps) if step == "HierarchyChangeAuth"
     ]
     for number, path in zip(changes, (OWNER_FILE, LOCKOUT_FILE), strict=True):
-        assert steps[number - 1] == f"sync {path}"
+        assert steps[number - 2] == f"sync {path}"
+        assert steps[number - 1] == "SetPrimaryPolicy", "a planted one goes first"
