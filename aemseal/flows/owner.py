@@ -30,8 +30,7 @@ NEXT_LOCKOUT_FILE = f"{LOCKOUT_FILE}.next"
 value, finds that other one in the TPM, or none; and in both the same: it, or none."""
 
 REFUSED_FILE = f"{STATE_FOLDER}/lockout.refused"
-"""SHA-256 of a lockout value that must not be tried: the TPM refused it, or whether it
-does was not seen."""
+"""SHA-256 of a lockout value that must not be tried: the TPM refused it."""
 
 _FOREIGN_OWNER = "the TPM's owner authorisation: another tool keeps it"
 _FOREIGN_LOCKOUT = "the TPM's lockout authorisation: another tool set it"

@@ -77,30 +77,30 @@ def with_lockout_value(vault: Vault, use: Callable[[bytes], None]) -> str | None
     """Use the lockout authorisation that is kept; return why that failed, or None.
 
     No value is tried again that the TPM has refused: each wrong one has it refuse the
-    right one for a day, too. So before the try it is on the disk that there was one.
+    right one for a day, too. A cut before that is on the disk costs one more try, which
+    a TPM refuses unlooked at; a mark before the try, one that the next move believes.
     """
     value = vault.files.read(LOCKOUT_FILE)
     if value is None:
         return f"{LOCKOUT_FILE} is missing: another tool keeps the lockout value"
-    mark = refused_mark(value)
-    if vault.files.read(REFUSED_FILE) == mark:
+    mark, refused_before = refused_mark(value), vault.files.read(REFUSED_FILE)
+    if refused_before == mark:
         return (
             f"the TPM has refused the value in {LOCKOUT_FILE} before, and it is not "
             f"tried again (if it is right by now, remove {REFUSED_FILE})"
         )
-    vault.files.write(REFUSED_FILE, mark)
+    if refused_before is not None:  # it was another value
+        vault.files.remove(REFUSED_FILE)
     try:
         use(value)
     except LockoutError:
-        vault.files.remove(REFUSED_FILE)
         return (
             "the TPM takes no lockout value for now: a wrong one was tried, which "
             "costs a day at most"
         )
     except TpmRefusedError as refused:
-        if refused.is_wrong_authorisation:
-            return f"the TPM refuses the value in {LOCKOUT_FILE}: another tool set one"
-        vault.files.remove(REFUSED_FILE)
-        raise
-    vault.files.remove(REFUSED_FILE)
+        if not refused.is_wrong_authorisation:
+            raise
+        vault.files.write(REFUSED_FILE, mark)
+        return f"the TPM refuses the value in {LOCKOUT_FILE}: another tool set one"
     return None

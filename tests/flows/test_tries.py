@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from attacker import AEM_SRK_PUBLIC, Attacker
 from enrolling import file
+from power_cuts import PowerCut, PowerCutError
 from unsealer import RefusedError, connected, unseal
 from vault_world import INTERNAL, NEW, OLD, SECRET, World, enrol
 
@@ -162,6 +163,25 @@ def test_a_lockout_value_that_was_refused_is_never_tried_again(world: World) -> 
     again = forgotten(world)
     assert "has refused the value" in (again.trouble or "")
     assert tries(world) == Tries(1, 32)
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_cut_in_the_middle_refuses_no_lockout_value(
+    world: World, *, after: bool
+) -> None:
+    use_up(world, 1)
+    dry = PowerCut()
+    world.snapshot("counted")
+    with world.vault(dry) as vault:
+        forget_tries(vault)
+    at = dry.steps.index("DictionaryAttackLockReset")
+    world.restore("counted")
+    world.boot(OLD)
+    with pytest.raises(PowerCutError), world.vault(PowerCut(at, after=after)) as vault:
+        forget_tries(vault)
+    world.boot(OLD)
+    assert forgotten(world).trouble is None
+    assert tries(world).counted == 0
 
 
 def test_no_other_flow_tries_it_again_either(world: World) -> None:
