@@ -17,7 +17,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from aemseal.formats.hook_files import CAP_DATA
-from aemseal.formats.slot import VAULT_FILE, Acceptance, VaultFile, acceptance_file
+from aemseal.formats.slot import (
+    VAULT_FILE,
+    Acceptance,
+    VaultFile,
+    acceptance_file,
+    part_label,
+)
 from aemseal.formats.tpm_policy import COUNTER_SIZE, approval_digest, name_of
 from aemseal.world.tpm import Tpm
 
@@ -122,13 +128,17 @@ def unseal(esapi: Any, etc: Path, medium: Path, pcrs: str) -> bytes:
         auth_hash=TPM2_ALG.SHA256,
     )
     esapi.trsess_set_attributes(session=session, attributes=ENCRYPTED)
-    secret = b""
-    for part in vault.secrets[0].parts:
+    secret, sealed = b"", vault.secrets[0]
+    for number, part in enumerate(sealed.parts, start=1):
         satisfy(esapi, session, pcrs, vault, now, ticket)
         public, _ = TPM2B_PUBLIC.unmarshal(part.public)
         private, _ = TPM2B_PRIVATE.unmarshal(part.private)
         item = esapi.load(parent_handle=parent, in_private=private, in_public=public)
-        secret += bytes(esapi.unseal(item_handle=item, session1=session))
+        data = bytes(esapi.unseal(item_handle=item, session1=session))
+        label = part_label(sealed.kind, number, len(sealed.parts))
+        if not data.startswith(label):
+            raise ValueError("a part of another secret")
+        secret += data.removeprefix(label)
         esapi.flush_context(flush_handle=item)
     esapi.flush_context(flush_handle=session)
     return secret

@@ -192,6 +192,13 @@ class Unsealer:
             self.do("load", parent_handle=key, in_private=private, in_public=public)
         )
 
+    @staticmethod
+    def behind_label(part: bytes) -> bytes:
+        """Return a part of a secret without the line that says which it is."""
+        label, _, data = part.partition(b"\n")
+        assert label.startswith(b"aemseal "), label
+        return data
+
     def take(self, item: Any, session: Any) -> bytes:
         return bytes(self.do("unseal", item_handle=item, session1=session))
 
@@ -203,7 +210,7 @@ class Unsealer:
             item = self.load(part, parent)
             if self.typed:
                 self.esapi.tr_set_auth(item, self.typed)
-            secret += self.take(item, session)
+            secret += self.behind_label(self.take(item, session))
             for handle in self.handles:
                 self.esapi.flush_context(flush_handle=handle)
             self.handles.clear()

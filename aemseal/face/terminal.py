@@ -27,11 +27,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from aemseal.formats.slot import MAX_PARTS, PART_SIZE
+from aemseal.formats.slot import MAX_PARTS, PART_DATA
 from aemseal.words.errors import EXIT_INTERRUPTED, AemsealError, UsageError
 from aemseal.world.rooted import why
 
-SECRET_LIMIT = MAX_PARTS * PART_SIZE
+SECRET_LIMIT = MAX_PARTS * PART_DATA
 """Bytes; what a slot file holds."""
 
 LINE_LIMIT = 256

@@ -20,6 +20,7 @@ from aemseal.flows.journal import JOURNAL_FILE, Generation, MediumFiles, Sealing
 from aemseal.flows.luks_boots import is_lost, without_disk
 from aemseal.flows.publishing import (
     branches_of,
+    can_be_sealed_to,
     kept_vault_file,
     key_file,
     load_key,
@@ -30,10 +31,10 @@ from aemseal.flows.publishing import (
 from aemseal.flows.secret import Pin, Secret
 from aemseal.flows.state import STATE_FILE, KeptSecret, LuksSlot, VaultState
 from aemseal.formats.slot import (
-    PART_SIZE,
     SealedSecret,
     VaultFile,
     acceptance_file,
+    parts_of,
 )
 from aemseal.formats.tpm_policy import (
     name_of,
@@ -191,13 +192,14 @@ def finish(vault: Vault, sealing: Sealing) -> VaultState:
     """
     files, state = vault.files, sealing.state
     files.write(JOURNAL_FILE, sealing.to_bytes())
-    # At enrolment a medium's folder is not there yet, but its place is.
-    at_hand = [each for each in state.media if files.has_place_for(each.path)]
+    at_hand = [each for each in state.media if can_be_sealed_to(files, each)]
     absent = tuple(each.label for each in state.media if each not in at_hand)
     if not at_hand:
         raise VaultError(
             f"no medium is at hand ({', '.join(absent)})", "mount it and try again"
         )
+    for medium in at_hand:  # the copy that we keep makes a new one a known one
+        files.make_folder(medium.path)
     for label, each in sealing.files.items():
         files.write(kept_vault_file(label), each.vault)
     for medium in at_hand:
@@ -293,11 +295,10 @@ def _sealed_for(
     for each in secrets:
         pin = None if each.pin is None else each.pin.value
         policy = approved if pin is None else policy_auth_value(approved)
-        value = each.secret.value
-        parts = tuple(
-            vault.storage.seal(value[at : at + PART_SIZE], policy, parent, session, pin)
-            for at in range(0, len(value), PART_SIZE)
-        )
         kept = each.kept
+        parts = tuple(
+            vault.storage.seal(part, policy, parent, session, pin)
+            for part in parts_of(kept.kind, each.secret.value)
+        )
         sealed.append(SealedSecret(kept.name, kept.kind, pin=kept.pin, parts=parts))
     return tuple(sealed)

@@ -12,13 +12,13 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from aemseal.formats.slot import MAX_PARTS, PART_SIZE, SECRET_KINDS
+from aemseal.formats.slot import MAX_PARTS, PART_DATA, SECRET_KINDS
 from aemseal.formats.text_lines import is_name
 from aemseal.words.errors import UsageError, VaultError
 from aemseal.world.config import Medium
 
 TEXT, TOTP, KEYFILE = SECRET_KINDS
-TEXT_LIMIT = MAX_PARTS * PART_SIZE
+TEXT_LIMIT = MAX_PARTS * PART_DATA
 PIN_LEAST, PIN_MOST = 6, 32
 """Characters of a PIN. A TPM takes an authValue of at most its nameAlg's 32 bytes;
 with 32 tries and one more every two hours (flows/provision.py) six digits last."""

@@ -22,10 +22,34 @@ ACCEPTANCE_LIMIT = 8192
 PART_SIZE = 128
 """The most bytes a TPM seals at once (TPM 2.0 part 2, MAX_SYM_DATA)."""
 
+PART_DATA = 104
+"""Bytes of a secret in one part: what its label leaves."""
+
 MAX_PARTS = 16
 MAX_SECRETS = 4
 SECRET_KINDS = ("text", "totp", "keyfile")
 _NV_HANDLE = re.compile("01[0-9a-f]{6}")
+
+
+def part_label(kind: str, number: int, parts: int) -> bytes:
+    """Return the line that a part begins with: which of which secret it is.
+
+    It is sealed with the bytes behind it, since the vault file, which says so too, was
+    in anybody's hands: a TOTP seed called a text there would be shown.
+    """
+    label = f"aemseal {kind} {number}/{parts}\n".encode("ascii")
+    if len(label) > PART_SIZE - PART_DATA:
+        raise ValueError(f"the label of a part: {label!r}")
+    return label
+
+
+def parts_of(kind: str, value: bytes) -> tuple[bytes, ...]:
+    """Return what is sealed of a secret, a TPM's fill at a time, each labelled."""
+    data = [value[at : at + PART_DATA] for at in range(0, len(value), PART_DATA)]
+    return tuple(
+        part_label(kind, number, len(data)) + each
+        for number, each in enumerate(data, start=1)
+    )
 
 
 def acceptance_file(count: int) -> str:

@@ -71,7 +71,7 @@ one_time_code() {
 wipe() {
     typed=''
     [ -n "$work" ] || return 0
-    for each in answer secret.text secret.totp secret.keyfile; do
+    for each in answer secret.part secret.text secret.totp secret.keyfile; do
         if [ -f "$work/$each" ]; then overwrite "$work/$each"; fi
     done
     rm -rf -- "$work"

@@ -96,8 +96,21 @@ take() {
     was=$dirty
     dirty=yes
     bounded tpm2_unseal -c "$work/object" -p "$1" \
-        >>"$work/secret.$kind" 2>"$work/error" || return 1
+        >"$work/secret.part" 2>"$work/error" || return 1
     dirty=$was
+    add_part || leave bad-medium
+}
+
+# add_part: the part says itself which of which secret it is, and the vault file, which
+# says so too, was in anybody's hands: a TOTP seed called a text would be shown.
+add_part() {
+    label="aemseal $kind $part/$parts"
+    line=''
+    IFS= read -r line <"$work/secret.part" || return 1
+    [ "$line" = "$label" ] || return 1
+    tail -c +$((${#label} + 2)) "$work/secret.part" >>"$work/secret.$kind" || return 1
+    overwrite "$work/secret.part"
+    rm -f -- "$work/secret.part"
 }
 
 # take_guarded: with the PIN, which is asked for when every other policy holds and not

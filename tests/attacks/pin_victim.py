@@ -65,7 +65,7 @@ def open_with(
             with suppress(RefusedError):  # on a boot that is not accepted
                 each(session)
         hook.do(step, policy_session=session)
-        return hook.take(item, session)
+        return hook.behind_label(hook.take(item, session))
 
 
 def bound_session(hook: Unsealer, item: Any, kind: Any) -> Any:

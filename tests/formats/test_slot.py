@@ -13,6 +13,9 @@ from aemseal.formats.slot import (
     ACCEPTANCE_LIMIT,
     MAX_PARTS,
     MAX_SECRETS,
+    PART_DATA,
+    PART_SIZE,
+    SECRET_KINDS,
     VAULT_LIMIT,
     Acceptance,
     AcceptedBranch,
@@ -21,6 +24,8 @@ from aemseal.formats.slot import (
     VaultFile,
     acceptance_file,
     approved_policy,
+    part_label,
+    parts_of,
 )
 from aemseal.formats.text_lines import is_name, slug
 from aemseal.formats.tpm_policy import policy_nv_equal, policy_or
@@ -312,3 +317,26 @@ def test_slugs_are_readable() -> None:
     assert slug("Xen 4.17.5 (running)") == "Xen-4.17.5-running"
     assert slug("\x1b[2J") == "2J"
     assert slug("") == slug("/// ") == "boot"
+
+
+@given(
+    st.sampled_from(SECRET_KINDS), st.binary(min_size=1, max_size=MAX_PARTS * PART_DATA)
+)
+def test_each_part_says_which_it_is_and_together_they_are_the_secret(
+    kind: str, value: bytes
+) -> None:
+    parts = parts_of(kind, value)
+    assert 1 <= len(parts) <= MAX_PARTS
+    assert all(len(part) <= PART_SIZE for part in parts)
+    labels = [part_label(kind, at, len(parts)) for at in range(1, len(parts) + 1)]
+    data = [part.removeprefix(label) for part, label in zip(parts, labels, strict=True)]
+    assert [len(part) - len(each) for part, each in zip(parts, data, strict=True)] == [
+        len(label) for label in labels
+    ]
+    assert b"".join(data) == value
+
+
+def test_a_label_is_one_line_of_the_format() -> None:
+    assert part_label("keyfile", 1, 1) == b"aemseal keyfile 1/1\n"
+    with pytest.raises(ValueError, match="label"):
+        part_label("a kind of another length", 1, 1)

@@ -206,9 +206,14 @@ class Machine:
         )
 
     def seal(
-        self, secret: bytes, pin: bytes | None = None, *, no_da: bool = False
+        self,
+        secret: bytes,
+        pin: bytes | None = None,
+        kind: str = "text",
+        *,
+        no_da: bool = False,
     ) -> list[str]:
-        """Seal in parts of 128 bytes; the `part` lines."""
+        """Seal in labelled parts of 104 bytes; the `part` lines."""
         reference = policy_ref(self.generation, self.label)
         policy, public, private = (self.folder / name for name in ("p", "pub", "priv"))
         digest = policy_authorize(self.key.name, reference)
@@ -223,12 +228,14 @@ class Machine:
             )
         policy.write_bytes(digest)
         lines = []
-        for at in range(0, len(secret), 128):
+        parts = -(-len(secret) // 104)
+        for number in range(1, parts + 1):
+            label = f"aemseal {kind} {number}/{parts}\n".encode()
             self.tool(
                 *("tpm2_create", "-C", self.etc / "srk.tr", "-L", policy, "-i", "-"),
                 *("-a", attributes, *authorisation),
                 *("-u", public, "-r", private),
-                input=secret[at : at + 128],
+                input=label + secret[(number - 1) * 104 : number * 104],
             )
             lines.append(
                 f"part {public.read_bytes().hex()} {private.read_bytes().hex()}"
@@ -251,7 +258,7 @@ class Machine:
         """Write a vault of these: name, kind, value, PIN."""
         lines = []
         for name, kind, value, pin in secrets:
-            parts = self.seal(value, pin)
+            parts = self.seal(value, pin, kind)
             lines += [
                 f"secret {name} {kind} {int(pin is not None)} {len(parts)}",
                 *parts,

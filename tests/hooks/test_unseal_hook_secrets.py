@@ -239,3 +239,46 @@ def test_one_part_that_does_not_open_keeps_everything_in(machine: Machine) -> No
     machine.write("vault", *lines)
     machine.boot(OLD)
     held(machine, machine.hook(), "bad-medium")
+
+
+def test_a_seed_that_the_vault_calls_a_text_is_not_shown(machine: Machine) -> None:
+    """The vault file was in anybody's hands; what is sealed says itself what it is."""
+    machine.write_secrets([("totp", "totp", SEED, None)])
+    vault = machine.medium / "vault"
+    text = vault.read_text().replace("secret totp totp 0", "secret text text 0")
+    vault.write_text(text)
+    machine.boot(OLD)
+    outcome = machine.hook()
+    held(machine, outcome, "bad-medium")
+    assert SEED not in outcome.stdout
+
+
+def test_the_parts_of_two_secrets_are_not_exchanged(machine: Machine) -> None:
+    machine.write_secrets(
+        [("text", "text", b"the text", None), ("totp", "totp", SEED, None)]
+    )
+    vault = machine.medium / "vault"
+    lines = vault.read_text().splitlines()
+    lines[-1], lines[-3] = lines[-3], lines[-1]
+    machine.write("vault", *lines)
+    machine.boot(OLD)
+    held(machine, machine.hook(), "bad-medium")
+
+
+def test_the_parts_of_one_secret_are_not_reordered(machine: Machine) -> None:
+    machine.write_vault(b"one" * 60)
+    vault = machine.medium / "vault"
+    lines = vault.read_text().splitlines()
+    lines[-1], lines[-2] = lines[-2], lines[-1]
+    machine.write("vault", *lines)
+    machine.boot(OLD)
+    held(machine, machine.hook(), "bad-medium")
+
+
+def test_a_text_without_its_last_part_is_not_shown(machine: Machine) -> None:
+    machine.write_vault(b"one" * 60)
+    vault = machine.medium / "vault"
+    lines = vault.read_text().replace("text 0 2", "text 0 1").splitlines()
+    machine.write("vault", *lines[:-1])
+    machine.boot(OLD)
+    held(machine, machine.hook(), "bad-medium")

@@ -12,8 +12,9 @@ aemseal_tools="
     tpm2_flushcontext tpm2_load tpm2_loadexternal tpm2_nvread tpm2_pcrevent
     tpm2_pcrextend tpm2_pcrread tpm2_policyauthorize tpm2_policyauthvalue
     tpm2_policynv tpm2_policyor tpm2_policypcr tpm2_readpublic
-    tpm2_startauthsession tpm2_unseal tpm2_verifysignature
-    cryptsetup timeout head tr od sed sort sha256sum mkdir mv rm cat sleep stat
+    tpm2_policyrestart tpm2_send tpm2_startauthsession tpm2_unseal
+    tpm2_verifysignature
+    cryptsetup timeout head tail tr od sed sort sha256sum date mkdir mv rm cat sleep stat
     blkid mount umount modprobe"
 
 check() {
@@ -40,7 +41,7 @@ installkernel() {
 install() {
     # shellcheck disable=SC2086 # a list of names
     inst_multiple $aemseal_tools
-    inst_multiple -o sha1sum sha384sum sha512sum oathtool
+    inst_multiple -o sha1sum sha384sum sha512sum oathtool stty
     # tpm2-tools load their way to the device by name, so no linker knows of it.
     inst_libdir_file "libtss2-tcti-device.so*"
     inst_script "$aemseal_programs/aemseal-unseal" /usr/lib/aemseal/aemseal-unseal
