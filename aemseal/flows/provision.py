@@ -14,6 +14,7 @@ from typing import Any
 
 from aemseal.flows.boot_places import boot_places
 from aemseal.flows.owner import LOCKOUT_FILE, OWNER_FILE, kept_owners
+from aemseal.flows.publishing import can_be_sealed_to
 from aemseal.flows.sealing import ToSeal, seal_generation
 from aemseal.flows.state import STATE_FILE, VaultState
 from aemseal.flows.tries import with_lockout_value
@@ -55,7 +56,7 @@ def free_place(vault: Vault, media: Sequence[Medium]) -> int:
     TpmError when every index of our range is in use.
     """
     for medium in media:
-        if not vault.files.has_place_for(medium.path):
+        if not can_be_sealed_to(vault.files, medium):
             raise VaultError(
                 f"the medium {medium.label} is not at hand: {medium.path}",
                 "mount it and try again",

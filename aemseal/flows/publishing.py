@@ -42,6 +42,18 @@ def kept_vault_file(label: str) -> str:
     return f"{STATE_FOLDER}/{KEPT_PREFIX}{label}"
 
 
+def can_be_sealed_to(files: Files, medium: Medium) -> bool:
+    """Whether a medium is at hand, or may be: one that is new has no folder yet.
+
+    The folder of one that was sealed to is on it. Where that is missing, a folder
+    that leads to it is the empty place where the medium is mounted.
+    """
+    if files.exists(medium.path):
+        return True
+    is_new = files.read(kept_vault_file(medium.label)) is None
+    return is_new and files.has_place_for(medium.path)
+
+
 def load_key(files: Files, generation: int) -> SigningKey:
     """Return the key of a generation; VaultError when it is missing or damaged."""
     data = files.read(key_file(generation))

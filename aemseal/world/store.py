@@ -116,6 +116,11 @@ class Files:
         place = self.below_root(folder)
         return place.parent.is_dir() and not place.is_symlink()
 
+    def make_folder(self, folder: str) -> None:
+        """Make a folder, and those that lead to it, lastingly; nothing when it is."""
+        with _told(folder):
+            self._make_folder(self.below_root(folder))
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the one lock of this machine's vault; AemsealError when it is held."""

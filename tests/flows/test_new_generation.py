@@ -7,11 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from vault_world import OLD, called, enrolled
+from power_cuts import PowerCut, PowerCutError
+from vault_world import INTERNAL, OLD, STICK, World, called, enrolled
 
 from aemseal.flows.provision import free_place
+from aemseal.flows.publishing import kept_vault_file
 from aemseal.flows.sealing import ToSeal, seal_generation
 from aemseal.flows.secret import Secret
+from aemseal.words.errors import VaultError
+from aemseal.world.tpm import NV_RANGE
 
 pytestmark = pytest.mark.tpm
 
@@ -29,3 +33,47 @@ def test_its_acceptance_never_has_the_name_of_the_one_in_force(tmp_path: Path) -
         )
         assert before.count == 1
         assert new.count == 2
+
+
+def test_an_empty_mount_point_is_not_the_medium_that_was_sealed_to(
+    tmp_path: Path,
+) -> None:
+    """The stick is in a drawer, and the folder where it is mounted is there."""
+    with enrolled(tmp_path, (INTERNAL, STICK)) as world:
+        world.file("", STICK).rename(tmp_path / "in a drawer")
+        with world.vault() as vault:
+            before = vault.require()
+            with pytest.raises(VaultError, match="stick is not at hand"):
+                free_place(vault, before.media)
+            new = seal_generation(
+                vault,
+                replace(before, generation=2, counter=NV_RANGE[1]),
+                (ToSeal(Secret("text", "text", b"another text")),),
+                before=before,
+            )
+        assert new.stale == (STICK.label,)
+        assert not world.file("", STICK).exists()
+
+
+def test_a_new_medium_that_a_cut_left_without_its_files_gets_them(
+    tmp_path: Path,
+) -> None:
+    with World(tmp_path) as world:
+        world.boot(OLD)
+        world.file("", STICK).rmdir()
+        world.snapshot("start")
+        dry = PowerCut()
+        world.enrol(OLD, media=(INTERNAL, STICK), seam=dry)
+        kept = dry.steps.index(f"write {kept_vault_file(STICK.label)}")
+        for after in (False, True):
+            world.restore("start")
+            world.boot(OLD)
+            with pytest.raises(PowerCutError):
+                world.enrol(
+                    OLD, media=(INTERNAL, STICK), seam=PowerCut(kept, after=after)
+                )
+            world.boot(OLD)
+            with world.vault() as vault:
+                vault.settle()
+                assert vault.require().stale == ()
+            assert world.opening(STICK) == called(OLD)
