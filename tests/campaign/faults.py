@@ -13,6 +13,7 @@ from unsealer import connected
 from vault_world import World
 from verdict import held
 
+from aemseal.flows.owner import REFUSED_FILE
 from aemseal.words.errors import AemsealError
 
 # isort: split
@@ -90,6 +91,9 @@ def endured(world: World, case: Case, fault: Fault, command: str) -> str:
     if said is not None:
         _require_fit(case, fault, said, where)
     flush_all(world)
+    if fault.code == CODES["AUTH_FAIL"]:
+        # What a person is told to do where the value was right in the end.
+        (world.root / REFUSED_FILE.lstrip("/")).unlink(missing_ok=True)
     if world.fingerprint() == before:
         assert said is not None or case.before == case.after, where
         return UNTOUCHED

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.tpm
 
 POINTS_EACH = 10
 NAMES = [case.name for case in CASES]
-SHORT = {"settle (finish)": 5, "settle (undo an enrolment)": 4, "lockout settings": 5}
+SHORT = {"settle (finish)": 5, "settle (undo an enrolment)": 4, "lockout settings": 2}
 """Moves with fewer durable states on their way, and how many."""
 
 
