@@ -152,7 +152,13 @@ def _rotate_owner(vault: Vault, session: Any) -> None:
 
 
 def _rotate_lockout(vault: Vault, session: Any) -> str | None:
-    """Change the lockout value by way of none; say why where that is not done."""
+    """Change the lockout value by way of none; say why where that is not done.
+
+    Found to be set after a cut, the new one is proved: while it was none anybody could
+    have set another, with which wrong PINs are forgotten for ever.
+    """
+    from aemseal.flows.provision import prove_lockout  # it builds on this room
+
     files = vault.files
     old = files.read(LOCKOUT_FILE)
     if old is None:
@@ -164,7 +170,13 @@ def _rotate_lockout(vault: Vault, session: Any) -> str | None:
         if trouble is not None:
             return trouble
         is_set = False
-    if not is_set:
+    if is_set:
+        trouble = prove_lockout(vault)
+        if trouble is not None:
+            if files.read(REFUSED_FILE) == refused_mark(new):
+                files.remove(NEXT_LOCKOUT_FILE)
+            return trouble
+    else:
         files.write(LOCKOUT_FILE, new)
         vault.tpm.set_auth(Hierarchy.LOCKOUT, b"")
         clear_policy(vault.tpm, Hierarchy.LOCKOUT)

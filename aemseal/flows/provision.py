@@ -106,10 +106,15 @@ def set_lockout_if_ours(vault: Vault) -> bool:
     """
     if lockout_state(vault.tpm).settings == LOCKOUT:
         return True
-    return (
-        with_lockout_value(vault, lambda it: set_lockout(vault.tpm, LOCKOUT, it))
-        is None
-    )
+    return prove_lockout(vault) is None
+
+
+def prove_lockout(vault: Vault) -> str | None:
+    """Set what locks the TPM, whatever is set now; return why that failed, or None.
+
+    The lockout value is proved by it to be the one that is kept.
+    """
+    return with_lockout_value(vault, lambda it: set_lockout(vault.tpm, LOCKOUT, it))
 
 
 def require_guarded(vault: Vault, secrets: Sequence[ToSeal]) -> None:
@@ -121,7 +126,7 @@ def require_guarded(vault: Vault, secrets: Sequence[ToSeal]) -> None:
     """
     if all(each.pin is None for each in secrets):
         return
-    trouble = with_lockout_value(vault, lambda it: set_lockout(vault.tpm, LOCKOUT, it))
+    trouble = prove_lockout(vault)
     if trouble is not None:
         raise VaultError(
             f"a PIN could be guessed at without end: {trouble}",

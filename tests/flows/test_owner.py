@@ -17,6 +17,8 @@ from aemseal.flows.owner import (
     NEXT_LOCKOUT_FILE,
     NEXT_OWNER_FILE,
     OWNER_FILE,
+    REFUSED_FILE,
+    refused_mark,
     rotate,
 )
 from aemseal.flows.provision import LOCKOUT
@@ -166,6 +168,29 @@ def test_limits_that_somebody_changed_in_between_are_set_again(world: World) -> 
     with world.vault() as vault:
         vault.settle()
         assert lockout_state(vault.tpm).settings == LOCKOUT
+
+
+@pytest.mark.parametrize(("change", "after"), [(2, True), (3, False)])
+def test_a_value_that_somebody_set_in_between_is_not_taken_for_ours(
+    world: World, change: int, *, after: bool
+) -> None:
+    """With it they would have the TPM forget every wrong PIN, for ever."""
+    seam = Watching(world.fingerprint)
+    world.snapshot("start")
+    rotated(world, seam)
+    steps = [at for at, step in enumerate(seam.steps) if step == "HierarchyChangeAuth"]
+    world.restore("start")
+    world.boot(OLD)
+    with pytest.raises(PowerCutError):
+        rotated(world, PowerCut(steps[change], after=after))
+    world.boot(OLD)
+    with connected(world.chip.tcti) as esapi:
+        esapi.hierarchy_change_auth(auth_handle=ESYS_TR.LOCKOUT, new_auth=b"theirs")
+    with world.vault() as vault:
+        assert "not changed: the TPM" in str(vault.settle())
+        assert vault.settle() is None
+    assert not waits(world)
+    assert file(world, REFUSED_FILE) == refused_mark(values(world)[1])
 
 
 def test_a_lockout_value_that_the_tpm_takes_for_no_day_waits(world: World) -> None:
