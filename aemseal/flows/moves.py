@@ -230,14 +230,15 @@ def _confirm_again(
     running boot is a fallback, which never retires anything.
     """
     here = next(boot for boot in state.accepted if boot.policy == running.policy)
+    before = state
+    if here.fallback and not is_named(here, known.titles):
+        here = replace(here, fallback=False)
+        state = _with(state, here)
     after, retired, promoted = _tidied(state, here, running, known)
     if known.again is not None:
         boot = replace(known.again, title=here.boot.title)
-        accepted = tuple(
-            replace(each, boot=boot) if each.policy == here.policy else each
-            for each in after.accepted
-        )
-        after = replace(after, baseline=known.again, accepted=accepted)
+        after = _with(after, replace(here, boot=boot))
+        after = replace(after, baseline=known.again)
     if retired or promoted:
         after = replace(after, checked=_checked(known, running, after))
     after = replace(after, seen=known.seen or state.seen)
@@ -249,7 +250,7 @@ def _confirm_again(
     if is_published:
         after = vault.publish(after, "confirm")
     else:
-        after = keep(vault, state, after)
+        after = keep(vault, before, after)
     return Confirmation(
         after,
         here.name,
@@ -259,6 +260,14 @@ def _confirm_again(
         rotated=is_published,
         not_rotated=why_not,
     )
+
+
+def _with(state: VaultState, boot: SealedBoot) -> VaultState:
+    """Put what is known of an accepted boot now in the place of what was."""
+    accepted = tuple(
+        boot if each.policy == boot.policy else each for each in state.accepted
+    )
+    return replace(state, accepted=accepted)
 
 
 def _tidied(

@@ -72,6 +72,12 @@ MOVES: dict[str, tuple[list[Move], Entry, Move, set[str]]] = {
         confirming(OLD, frozenset()),
         called(OLD),
     ),
+    "confirm a fallback whose title is taken out": (
+        [staging(OLD, NEW_KERNEL, OLD_SPARE, OLD.under(RESCUE)), confirming(OLD)],
+        OLD,
+        confirming(OLD, frozenset()),
+        called(OLD, NEW_KERNEL),
+    ),
 }
 
 
