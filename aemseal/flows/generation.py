@@ -33,6 +33,7 @@ from aemseal.flows.sealing import ToSeal, seal_generation
 from aemseal.flows.secret import require_pin
 from aemseal.flows.state import (
     RETIRED_KEPT,
+    STATE_FILE,
     NextBootCheck,
     SealedBoot,
     VaultState,
@@ -71,8 +72,10 @@ def begin_anew(
     `state` names the storage key, the media, the boots and the baseline; generation,
     counter and count are filled in. `foreign_owner` is what another tool keeps of the
     TPM. VaultError where a medium is absent or the boots cannot be accepted, UsageError
-    for a secret without the PIN that its media call for; nothing is written then.
+    for a secret without the PIN that its media call for; nothing is written then, nor
+    where `require_settled` raises.
     """
+    require_settled(vault)
     for each in secrets:
         require_pin(each.secret.kind, each.pin, state.media)
     state = replace(
@@ -87,9 +90,25 @@ def begin_anew(
     must_build = _tell_the_hook(vault, state)
     left = owner.rotate(vault, state.storage, foreign_owner)
     set_lockout_if_ours(vault)
+    before = _past_all_signed(vault, before)
     after = seal_generation(vault, state, secrets, move, before=before, headers=headers)
     _forget_others(vault, before.media, after.media)
     return Anew(after, tuple(left), must_build)
+
+
+def _past_all_signed(vault: Vault, before: VaultState) -> VaultState:
+    """Return the state with the last number that was signed for, kept as its count.
+
+    A publish whose counter is gone has signed for more than was counted, and its
+    journal goes when the new one is written.
+    """
+    data = vault.files.read(JOURNAL_FILE)
+    if data is None:
+        return before
+    last = parse_journal(data).state.count
+    before = replace(before, count=max(before.count, last))
+    vault.files.write(STATE_FILE, before.to_bytes())
+    return before
 
 
 def _tell_the_hook(vault: Vault, state: VaultState) -> bool:
@@ -156,7 +175,7 @@ def require_settled(vault: Vault) -> None:
 
     What it signed for or sealed must not be forgotten while the generation before may
     stay in force. A publish whose counter went elsewhere, or is gone, is none of these:
-    that generation opens nothing any more.
+    that generation opens nothing while no counter of its Name comes to its numbers.
     """
     data = vault.files.read(JOURNAL_FILE)
     if data is None:

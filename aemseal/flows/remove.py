@@ -132,7 +132,7 @@ def _free_the_tpm(
     for counter in sorted(_counters(vault, states)):
         try:
             authorise()
-            _count_past(vault, counter, session)
+            _count_past(vault, states, counter, session)
             vault.tpm.undefine_counter(counter, session)
         except AemsealError as error:
             left.append(f"the TPM's counter at 0x{counter:08x}: {error.message}")
@@ -151,20 +151,36 @@ def _free_the_tpm(
     return left + owner.give_back(vault, session, foreign_owner)
 
 
-def _count_past(vault: Vault, counter: int, session: Any) -> None:
+def _count_past(
+    vault: Vault, states: Sequence[VaultState], counter: int, session: Any
+) -> None:
     """Count past every number that was signed for: no later counter comes to one.
 
     A TPM starts a counter past all that it ever had, and this Name may be a counter's
-    again. A move that was cut short has signed for more than was counted.
+    again. A move that was cut short has signed for more than was counted: where its
+    counter is gone, or another one, ours is made once more for it. A TPM without our
+    storage key loads nothing of ours.
     """
-    journal = _journal(vault)
-    if not isinstance(journal, Journal) or journal.state.counter != counter:
+    last = max(
+        (
+            state.count
+            for state in states
+            if state.counter == counter
+            and vault.storage.holds(state.storage.serialized)
+        ),
+        default=0,
+    )
+    if last == 0:
         return
-    with suppress(TpmChangedError):  # it is gone, or another one
+    try:
         count = vault.tpm.count(counter, session)
-        if journal.before <= count:
-            for _ in range(count, journal.after):
-                vault.tpm.increment(counter, session)
+    except TpmChangedError:
+        vault.tpm.undefine_counter(counter, session)
+        vault.tpm.define_counter(counter, session)
+        count = 0
+    while count < last:
+        vault.tpm.increment(counter, session)
+        count = vault.tpm.count(counter, session)
 
 
 def _authorise(vault: Vault, session: Any, foreign_owner: bytes | None) -> None:

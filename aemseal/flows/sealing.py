@@ -97,7 +97,7 @@ def seal_generation(
     vault.files.write(key_file(state.generation), key.to_bytes())
     with vault.owner_session(state) as session:
         vault.tpm.define_counter(state.counter, session)
-        count = _first_count(vault, state.counter, before, session)
+        count = _first_count(vault, state, before, session)
         state = replace(state, count=count)
         sealed = {
             medium.label: _sealed_for(vault, state, medium.label, secrets, key, session)
@@ -114,17 +114,21 @@ def seal_generation(
 
 
 def _first_count(
-    vault: Vault, counter: int, before: VaultState | None, session: Any
+    vault: Vault, state: VaultState, before: VaultState | None, session: Any
 ) -> int:
-    """Count a new counter up to a value that the one before it does not have.
+    """Count a new counter past the last value that was signed for before it.
 
     An acceptance is named after its value: the new one would else replace the one in
-    force, while the medium still has the vault file of before.
+    force, while the medium still has the vault file of before. And one that was signed
+    for a value not come to yet, of a counter that is gone, waits for one of its Name.
+    Another TPM, or a cleared one, counts from where it is: nothing of before loads.
     """
+    last = 0 if before is None else before.count
+    is_same = before is not None and before.storage.name == state.storage.name
     count = 0
-    while count in (0, before and before.count):
-        vault.tpm.increment(counter, session)
-        count = vault.tpm.count(counter, session)
+    while count in (0, last) or (is_same and count < last):
+        vault.tpm.increment(state.counter, session)
+        count = vault.tpm.count(state.counter, session)
     return count
 
 
