@@ -255,12 +255,17 @@ def undo(vault: Vault, sealing: Sealing) -> None:
 def _take_down(vault: Vault, sealing: Sealing) -> None:
     """Take the generation before out of the TPM and the disk.
 
-    After the TPM was cleared the new counter may be where the one before was.
+    After the TPM was cleared the new counter may be where the one before was; cleared
+    since, it has neither, nor an owner.
     """
     if sealing.before is None:
         return
     if sealing.before.counter != sealing.state.counter:
-        vault.undefine_counter(sealing.state, sealing.before.counter)
+        try:
+            vault.undefine_counter(sealing.state, sealing.before.counter)
+        except TpmChangedError:
+            if vault.tpm.permanent().owner_auth_set:
+                raise
     vault.files.remove(key_file(sealing.before.number))
 
 

@@ -9,10 +9,17 @@ from pathlib import Path
 import pytest
 from anew import ANEW, recovered, shown
 from power_cuts import PowerCut, PowerCutError, Watching
+from unsealer import connected
 from vault_world import INTERNAL, NEWER, OLD, SECRET, STICK, World, enrolled
 
+from aemseal.flows.generation import require_settled
 from aemseal.flows.journal import JOURNAL_FILE
+from aemseal.words.errors import TpmChangedError
 from aemseal.world.tpm import NV_RANGE
+
+# isort: split
+# tpm2-pytss only after aemseal.world.tpm, which quiets what 2.3 warns of on import
+from tpm2_pytss import ESYS_TR
 
 pytestmark = pytest.mark.tpm
 
@@ -124,3 +131,36 @@ def test_after_a_cut_it_is_begun_again(world: World) -> None:
         assert shown(world) == AFTER
         assert world.opening_for_attacker() == set(AFTER)
         assert counters(world) == 1
+
+
+def promised(world: World) -> None:
+    """Cut a new generation short once it is promised, before the old one goes."""
+    world.snapshot("start")
+    steps = watched(world).steps
+    last = len(steps) - 1 - steps[::-1].index("NV_UndefineSpace")
+    cut(world, last, after=False)
+
+
+def test_a_tpm_cleared_before_the_old_one_is_taken_down_is_no_end(world: World) -> None:
+    """Neither generation opens any more: what was promised is finished, for recover."""
+    promised(world)
+    with connected(world.chip.tcti) as esapi:
+        esapi.clear(auth_handle=ESYS_TR.PLATFORM)
+    world.boot(NEWER)
+    with world.vault() as vault:
+        assert vault.settle() == "recover was cut short: finished it"
+        assert vault.require().generation == 2
+        require_settled(vault)
+
+
+def test_without_the_storage_key_alone_the_old_one_is_not_forgotten(
+    world: World,
+) -> None:
+    promised(world)
+    with world.vault() as vault:
+        state = vault.require()
+        with vault.owner_session(state) as session:
+            vault.storage.evict(state.storage, session)
+        with pytest.raises(TpmChangedError, match="storage key"):
+            vault.settle()
+        assert vault.files.read(JOURNAL_FILE) is not None
