@@ -201,9 +201,8 @@ def _forget_others(
 
     It opens nothing any more, so what cannot be removed is left.
     """
-    paths = {medium.path for medium in after}
     for medium in before:
-        if medium.path not in paths:
+        if not any(vault.files.is_same(medium.path, each.path) for each in after):
             with suppress(AemsealError):
                 remove_everything(vault.files, medium)
     labels = {medium.label for medium in after}

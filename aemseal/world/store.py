@@ -108,13 +108,26 @@ class Files:
                 _sync_folder(place.parent)
 
     def exists(self, folder: str) -> bool:
-        """Whether a folder is there: a medium that is at hand."""
-        return _is_folder(self.below_root(folder))
+        """Whether a folder is there: a medium that is at hand.
+
+        One that cannot be looked at, such as a stick that is broken, is not.
+        """
+        with suppress(OSError):
+            return _is_folder(self.below_root(folder))
+        return False
+
+    def is_same(self, one: str, other: str) -> bool:
+        """Whether two folders are one, by whatever ways they are reached."""
+        with suppress(OSError):
+            return self.below_root(one).samefile(self.below_root(other))
+        return False
 
     def has_place_for(self, folder: str) -> bool:
         """Whether a folder is there or its parent is: a medium that can be begun."""
         place = self.below_root(folder)
-        return place.parent.is_dir() and not place.is_symlink()
+        with suppress(OSError):
+            return place.parent.is_dir() and not place.is_symlink()
+        return False
 
     def make_folder(self, folder: str) -> None:
         """Make a folder, and those that lead to it, lastingly; nothing when it is."""

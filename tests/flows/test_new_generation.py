@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from anew import ANEW, recovered, shown
 from power_cuts import PowerCut, PowerCutError
 from vault_world import INTERNAL, OLD, STICK, World, called, enrolled
 
@@ -77,3 +78,15 @@ def test_a_new_medium_that_a_cut_left_without_its_files_gets_them(
                 vault.settle()
                 assert vault.require().stale == ()
             assert world.opening(STICK) == called(OLD)
+
+
+def test_a_medium_that_is_reached_by_another_path_keeps_what_was_sealed(
+    tmp_path: Path,
+) -> None:
+    """A stick is mounted in two places, and the configuration names the other one."""
+    with enrolled(tmp_path, (INTERNAL, STICK)) as world:
+        (world.root / "mnt").symlink_to("media")
+        there = replace(STICK, path="/mnt/stick/aemseal", carried=True)
+        with world.vault() as vault:
+            recovered(vault, OLD, (replace(INTERNAL, carried=True), there))
+        assert shown(world, STICK) == {OLD.name: ANEW}

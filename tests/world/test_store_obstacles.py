@@ -168,3 +168,12 @@ def test_a_folder_is_no_file_of_ours_to_remove(tmp_path: Path, medium: Path) -> 
     (medium / "acceptance.6").symlink_to(medium / "acceptance.7")
     Files(tmp_path).remove(f"{FOLDER}/acceptance.6")
     assert names(medium) == {"acceptance.7"}
+
+
+def test_a_medium_that_cannot_be_looked_at_is_not_at_hand(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    for folder in (f"/{'long' * 99}/aemseal", f"/{'long' * 99}"):
+        assert not files.exists(folder)
+        assert not files.is_same(folder, "/")
+    assert not files.has_place_for(f"/{'long' * 99}/aemseal")
+    assert files.is_same("/", "/.")
