@@ -28,7 +28,8 @@ RETIRED_KEPT = 32
 """How many retired boots are remembered by name; the TPM refuses older ones too."""
 
 DAMAGE = (
-    *(ValueError, KeyError, TypeError, OverflowError, RecursionError),
+    *(ValueError, KeyError, TypeError, AttributeError),
+    *(OverflowError, RecursionError),
     AemsealError,
 )
 """What reading JSON of another shape than ours may raise."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from json_values import JSON
 from vault_world import OLD, World
 
-from aemseal.flows.journal import Journal, parse_journal
+from aemseal.flows.journal import Journal, MediumFiles, Sealing, parse_journal
 from aemseal.words.errors import VaultError
 
 pytestmark = pytest.mark.tpm
@@ -48,6 +48,23 @@ def test_a_journal_with_any_field_changed_is_read_or_damaged(
         if not isinstance(place[name], dict) or data.draw(st.booleans()):
             break
         place = place[name]
+    place[name] = data.draw(JSON)
+    try:
+        parse_journal(json.dumps(fields).encode())
+    except VaultError as refused:
+        assert "damaged" in refused.message  # noqa: PT017 - it may also be read
+
+
+@given(st.sampled_from([[], ["files"], ["files", "internal"]]), st.data())
+def test_a_sealings_journal_with_any_of_its_files_changed_is_read_or_damaged(
+    journal: Journal, way: list[str], data: st.DataObject
+) -> None:
+    files = {"internal": MediumFiles(b"a vault", b"an acceptance")}
+    fields = json.loads(Sealing("enrol", journal.state, True, files).to_bytes())
+    place = fields
+    for name in way:
+        place = place[name]
+    name = data.draw(st.sampled_from(sorted(place)))
     place[name] = data.draw(JSON)
     try:
         parse_journal(json.dumps(fields).encode())
