@@ -20,6 +20,7 @@ from aemseal.measure.boot_entry import Role, luks_wanted
 from aemseal.measure.claims import Measurement, Prediction
 from aemseal.words.digest import Digest, PcrSelection
 from aemseal.words.errors import BankError, PredictionError, VaultError
+from aemseal.world.luks_headers import LuksHeaders
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,19 @@ def has_headers_of(boot: SealedBoot, other: SealedBoot) -> bool:
         theirs.get(each.source.path, dict(each.digests)) == dict(each.digests)
         for each in boot.boot.measurements
         if each.role is Role.LUKS
+    )
+
+
+def may_come(boot: SealedBoot, headers: LuksHeaders) -> bool:
+    """Whether no LUKS header that a boot measures is another one on its device by now.
+
+    Its header may be a draft that came to nothing: the power failed behind its staging.
+    """
+    return all(
+        headers.may_have(each.source.path.rpartition("/")[2], digest)
+        for each in boot.boot.measurements
+        if each.role is Role.LUKS and each.source.path is not None
+        for digest in each.digests.values()
     )
 
 

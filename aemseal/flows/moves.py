@@ -22,7 +22,7 @@ from aemseal.flows.fallback import (
     still_waiting,
     unnamed,
 )
-from aemseal.flows.luks_boots import differ_in_header_alone
+from aemseal.flows.luks_boots import differ_in_header_alone, may_come
 from aemseal.flows.state import (
     RETIRED_KEPT,
     STATE_FILE,
@@ -89,7 +89,9 @@ def stage(
         return keep(vault, before, state)
     same, others = _apart(state.accepted, coming)
     running_ones = tuple(boot for boot in state.staged if boot.policy == running)
-    _, waiting = _apart(distinct((*running_ones, *_with_new_header(state))), coming)
+    _, waiting = _apart(
+        distinct((*running_ones, *_with_new_header(vault, state))), coming
+    )
     if new_only:
         state = _retiring(replace(state, accepted=same), (*others, *waiting))
         waiting = ()
@@ -110,7 +112,7 @@ def keep(vault: Vault, before: VaultState, after: VaultState) -> VaultState:
     return after
 
 
-def _with_new_header(state: VaultState) -> tuple[SealedBoot, ...]:
+def _with_new_header(vault: Vault, state: VaultState) -> tuple[SealedBoot, ...]:
     """Return the staged boots that are accepted ones but for a LUKS header.
 
     That header is on the disk, and only they are left of the boots before it.
@@ -119,6 +121,7 @@ def _with_new_header(state: VaultState) -> tuple[SealedBoot, ...]:
         boot
         for boot in state.staged
         if any(differ_in_header_alone(boot, each) for each in state.accepted)
+        and may_come(boot, vault.headers)
     )
 
 
@@ -328,7 +331,7 @@ def cancel(vault: Vault, state: VaultState, running: bytes) -> VaultState:
             "the staged boot is the one running now: it is not taken back",
             "keep it with: aemseal confirm; or boot the entry before it, and cancel",
         )
-    kept = _with_new_header(state)
+    kept = _with_new_header(vault, state)
     if kept and len(kept) == len(state.staged):
         raise VaultError(
             "what is staged are the accepted boots with the LUKS header that is on the "

@@ -199,6 +199,17 @@ class LuksHeaders:
         tokens = _tokens(_metadata(self._device(uuid), uuid), slot)
         return any(slots for slots in tokens.values())
 
+    def may_have(self, uuid: str, header: Digest) -> bool:
+        """Whether a device has the header that is measured so, as far as can be told.
+
+        One that is absent or cannot be read may have any.
+        """
+        try:
+            found = _header_on(self._device(uuid))
+        except AemsealError:
+            return True
+        return header.algorithm.hash(found) == header
+
     # --- parts ---
 
     def _device(self, uuid: str) -> Path:

@@ -108,6 +108,23 @@ def test_a_draft_that_came_to_nothing_costs_no_place(world: LuksWorld) -> None:
     assert world.text() == SECRET
 
 
+def test_a_draft_that_came_to_nothing_is_taken_back_or_gives_way(
+    world: LuksWorld,
+) -> None:
+    """Its header is not on the disk, so nothing is lost with the boots that have it."""
+    running = world.real(OLD)
+    with world.vault() as vault:
+        drafted = vault.publish(before_install(vault, running), "stage")
+        vault.settle()
+        assert cancel(vault, drafted, running.policy).staged == ()
+        again = vault.publish(before_install(vault, running), "stage")
+        vault.settle()
+        new = world.real(NEW).sealed
+        assert stage(vault, again, running.policy, new).staged == (new,)
+    world.boot_real(OLD)
+    assert world.text() == SECRET
+
+
 def test_more_boots_than_fit_with_both_headers_are_refused(world: LuksWorld) -> None:
     running = world.real(OLD)
     more = tuple(
