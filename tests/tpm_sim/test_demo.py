@@ -15,18 +15,22 @@ from tpm_sim.demo_laptop import (
     SECRET,
     Ran,
     Story,
+    is_dead_copy,
     is_not_sealed_yet,
     is_refused,
     is_shown,
+    is_shut_by_pin,
+    rebuilt,
 )
 from tpm_sim.demo_tboot import choose_update
-from tpm_sim.demo_trenchboot import rebuilt
 from tpm_sim.initramfs import HookRun
 from tpm_sim.machine import Machine
 from tpm_sim.machines import TBOOT_DA, TBOOT_LEGACY
 
 SHOWN = HookRun(0, f"{SECRET}\n", "")
 REFUSED = HookRun(10, "", "not one that you accepted\n")
+WRONG_PIN = HookRun(22, "", "the PIN was wrong\n")
+STALE = HookRun(16, "", "the medium is older\n")
 NO_VAULT = HookRun(15, "", "no vault\n")
 
 
@@ -86,21 +90,37 @@ def test_a_name_of_no_laptop_is_not_a_demo_that_held(
 @pytest.mark.parametrize(
     ("found", "verdicts"),
     [
-        (SHOWN, (True, False, False)),
-        (REFUSED, (False, True, False)),
-        (NO_VAULT, (False, False, True)),
-        (None, (False, False, False)),
-        (HookRun(0, "another text", ""), (False, False, False)),
-        (HookRun(10, SECRET, ""), (False, False, False)),
-        (HookRun(15, "", f"no {SECRET}"), (False, False, False)),
-        (HookRun(1, "", "a machine failure"), (False, False, False)),
+        (SHOWN, "shown"),
+        (REFUSED, "refused, dead copy"),
+        (NO_VAULT, "not sealed yet"),
+        (WRONG_PIN, "shut by PIN"),
+        (STALE, "dead copy"),
+        (None, ""),
+        (HookRun(0, "another text", ""), ""),
+        (HookRun(10, SECRET, ""), ""),
+        (HookRun(15, "", f"no {SECRET}"), ""),
+        (HookRun(16, SECRET, ""), ""),
+        (HookRun(22, SECRET, ""), ""),
+        (HookRun(1, "", "a machine failure"), ""),
     ],
 )
 def test_a_boot_is_judged_by_what_the_hook_showed(
-    found: HookRun | None, verdicts: tuple[bool, bool, bool]
+    found: HookRun | None, verdicts: str
 ) -> None:
-    judged = is_shown(found), is_refused(found), is_not_sealed_yet(found)
-    assert judged == verdicts
+    judged = {
+        "shown": is_shown(found),
+        "refused": is_refused(found),
+        "not sealed yet": is_not_sealed_yet(found),
+        "shut by PIN": is_shut_by_pin(found),
+        "dead copy": is_dead_copy(found),
+    }
+    assert ", ".join(name for name, held in judged.items() if held) == verdicts
+
+
+def test_another_secret_than_the_demos_first_may_be_waited_for() -> None:
+    later = HookRun(0, "two otters\n", "")
+    assert is_shown(later, "two otters")
+    assert not is_shown(later)
 
 
 def test_lines_that_are_left_out_are_marked(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,7 @@ STORIES: Sequence[tuple[MachineModel, str, Tell]] = (
     (
         TBOOT_DA,
         "tboot on Intel; Xen, kernel and initramfs in PCR 17",
-        demo_tboot.tell,
+        demo_tboot.tell_all,
     ),
     (
         TBOOT_LEGACY,

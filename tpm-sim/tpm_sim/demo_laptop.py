@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 
 from tpm_sim.boot_directory import BootDirectory
 from tpm_sim.cache import PROJECT
@@ -18,6 +19,9 @@ SECRET = "the heron stands in the ford at dusk"
 _TIMEOUT = 120.0
 _NO_MEDIUM = 15
 _NOT_ACCEPTED = 10
+_TPM_CHANGED = 13
+_STALE = 16
+_WRONG_PIN = 22
 """The hook's exit codes (docs/slot-format.md)."""
 
 
@@ -61,10 +65,14 @@ class Laptop:
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.boot_directory: BootDirectory = machine.install()
-        config = machine.root / "etc/aemseal.yaml"
+        self.configure(_CARRIED)
+
+    def configure(self, media: str) -> None:
+        """Write /etc/aemseal.yaml: how the initramfs is built, and these media."""
+        config = self.machine.root / "etc/aemseal.yaml"
         config.parent.mkdir(parents=True, exist_ok=True)
-        command = json.dumps(build_command(machine.root))
-        config.write_text(f"initramfs_command: {command}\n{_CARRIED}", encoding="utf-8")
+        command = json.dumps(build_command(self.machine.root))
+        config.write_text(f"initramfs_command: {command}\n{media}", encoding="utf-8")
 
     def aemseal(self, *arguments: str, stdin: str = "", quiet: bool = False) -> Ran:
         """Run the tool on this machine and show the command and what it said."""
@@ -95,12 +103,16 @@ class Laptop:
         found: dict[str, object] = json.loads(done.out)
         return done.code, found
 
-    def reboot(self) -> HookRun | None:
-        """Switch off, switch on, launch, and let the initramfs run its hook."""
+    def reboot(self, *, pin: str = "") -> HookRun | None:
+        """Switch off, switch on, launch, and let the initramfs run its hook.
+
+        `pin` is what the person types whenever the hook asks for one.
+        """
         if self.machine.tpm.is_on:
             self.machine.power_off()
-        print("    (reboot)" if self.machine.boots else "    (switched on)")
-        result = self.machine.boot(run_hook).hook_result
+        word = "reboot" if self.machine.boots else "switched on"
+        print(f"    ({word}; the PIN that is typed: {pin})" if pin else f"    ({word})")
+        result = self.machine.boot(partial(run_hook, pin=pin)).hook_result
         if isinstance(result, HookRun):
             show(result.shown)
             show(result.told)
@@ -137,9 +149,15 @@ def _same(prediction: dict[str, object], now: dict[str, object]) -> bool:
     return bool(wanted) and all(live["sha256"][p] == v for p, v in wanted.items())
 
 
-def is_shown(shown: HookRun | None) -> bool:
+def rebuilt(kernel: bytes) -> bytes:
+    """Return a kernel of the same length whose version says "#2 SMP", not "#1 SMP"."""
+    at = kernel.index(b" SMP")
+    return kernel[: at - 1] + bytes([kernel[at - 1] ^ 3]) + kernel[at:]
+
+
+def is_shown(shown: HookRun | None, secret: str = SECRET) -> bool:
     """Whether the hook showed the secret."""
-    return shown is not None and shown.exit_code == 0 and SECRET in shown.shown
+    return shown is not None and shown.exit_code == 0 and secret in shown.shown
 
 
 def is_refused(shown: HookRun | None) -> bool:
@@ -152,10 +170,20 @@ def is_not_sealed_yet(shown: HookRun | None) -> bool:
     return _is_kept_in(shown, _NO_MEDIUM)
 
 
-def _is_kept_in(shown: HookRun | None, exit_code: int) -> bool:
+def is_shut_by_pin(shown: HookRun | None) -> bool:
+    """Whether the boot was an accepted one, and the PIN that was typed wrong."""
+    return _is_kept_in(shown, _WRONG_PIN)
+
+
+def is_dead_copy(shown: HookRun | None) -> bool:
+    """Whether a copied medium was too old for the TPM's counter, or refused."""
+    return _is_kept_in(shown, _STALE, _TPM_CHANGED, _NOT_ACCEPTED)
+
+
+def _is_kept_in(shown: HookRun | None, *exit_codes: int) -> bool:
     return (
         shown is not None
-        and shown.exit_code == exit_code
+        and shown.exit_code in exit_codes
         and SECRET not in shown.shown + shown.told
     )
 

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from tpm_sim import demo_vault
 from tpm_sim.cache import Cache
 from tpm_sim.demo_laptop import (
     SECRET,
@@ -47,10 +48,20 @@ def choose_update(cache: Cache) -> Update:
     return Update("kernel", words, cache.linux, cache.linux_new, "vmlinuz")
 
 
-def tell(machine: Machine, story: Story) -> None:
-    """Tell the whole story on one machine."""
-    update = choose_update(machine.cache)
+def tell_all(machine: Machine, story: Story) -> None:
+    """Tell of one update, and then of a PIN, a copied medium and a blind boot."""
     laptop = Laptop(machine)
+    _tell_update(laptop, story)
+    demo_vault.tell(laptop, story)
+
+
+def tell(machine: Machine, story: Story) -> None:
+    """Tell of one update, on one machine."""
+    _tell_update(Laptop(machine), story)
+
+
+def _tell_update(laptop: Laptop, story: Story) -> None:
+    update = choose_update(laptop.machine.cache)
     target = {
         "xen": laptop.boot_directory.xen,
         "kernel": laptop.boot_directory.kernel,

@@ -16,6 +16,7 @@ from tpm_sim.demo_laptop import (
     is_not_sealed_yet,
     is_refused,
     is_shown,
+    rebuilt,
 )
 from tpm_sim.machine import Machine
 
@@ -67,12 +68,6 @@ def _update_of_same_length(laptop: Laptop, story: Story) -> None:
     staged = laptop.aemseal("reseal", "--accept", "kernel")
     story.step("accepted by name, the new boot is staged", held=staged.code == 0)
     boot_and_confirm(laptop, story)
-
-
-def rebuilt(kernel: bytes) -> bytes:
-    """Return a kernel of the same length whose version says "#2 SMP", not "#1 SMP"."""
-    at = kernel.index(b" SMP")
-    return kernel[: at - 1] + bytes([kernel[at - 1] ^ 3]) + kernel[at:]
 
 
 def _longer_update(laptop: Laptop, story: Story) -> None:
