@@ -138,7 +138,9 @@ def first_boot(
         _require_pinned(vault, key)
         if held is not None:
             setting.say(held)
-        boot = sealed_boot(look.running, look.running_policy, setting.host.now())
+        boot = sealed_boot(
+            *(look.running, look.running_policy, setting.host.now()), _on_record(before)
+        )
         checked = _next_check(look, boot)
         return asked, FirstBoot(look, key, boot, is_running=True, checked=checked)
     command = setting.config.initramfs_command
@@ -157,7 +159,7 @@ def first_boot(
     setting.lists.look_if_possible(initramfs_sources(look.calibration.measured))
     setting.say(f"building the initramfs: {' '.join(command)}")
     setting.rebuild(command)
-    boot = _built_boot(setting, look)
+    boot = _built_boot(setting, look, _on_record(before))
     is_next = setting.entry is None
     check = NextBootCheck(STAGED, boot.since) if is_next else None
     return asked, FirstBoot(look, key, boot, is_running=False, checked=check)
@@ -171,7 +173,16 @@ def _require_known(trial: Prediction, selection: PcrSelection) -> None:
         raise PredictionError(error.message, error.hint or _FORGOTTEN) from None
 
 
-def _built_boot(setting: Setting, look: Survey) -> SealedBoot:
+def _on_record(before: VaultState | None) -> tuple[SealedBoot, ...]:
+    """Return the boots whose names another boot must not get."""
+    if before is None:
+        return ()
+    return (*before.accepted, *before.staged, *before.retired)
+
+
+def _built_boot(
+    setting: Setting, look: Survey, known: tuple[SealedBoot, ...]
+) -> SealedBoot:
     """Predict the boot of what is there after the build, boot menu and all.
 
     RebootFirstError where the build moved what of it nobody can predict.
@@ -189,6 +200,7 @@ def _built_boot(setting: Setting, look: Survey) -> SealedBoot:
         prediction,
         look.selection,
         host.now(),
+        known,
         unchecked=UNCHECKED_AT_ENROL,
     )
 
