@@ -90,15 +90,16 @@ def parser() -> _Parser:
     enrolling = add("enrol", enrol.verb_enrol, "seal a secret that proves the boot")
     enrolling.add_argument(
         "kind",
+        metavar="KIND",
         choices=tuple(enrol.KINDS),
         help="text: from stdin or a prompt without echo; totp: codes of an app; "
         "keyfile: a key that opens the disk",
     )
     enrolling.add_argument(
-        "--disk", metavar="UUID", help="the LUKS device of a keyfile, if there are more"
+        "--disk", metavar="UUID", help="whose keyfile, where the entry opens more disks"
     )
     _add_pin(enrolling)
-    _add_reseal(add("reseal", moves.verb_reseal, "accept the next boot beside this"))
+    _add_reseal(add("reseal", moves.verb_reseal, "stage the next boot beside this one"))
     add("cancel", moves.verb_cancel, "take a staged boot back")
     add(
         "confirm",
@@ -140,13 +141,13 @@ def _add_common(command: _Parser, pcr: str) -> None:
         type=int,
         action="append",
         dest=pcr,
-        help="one PCR of sha256 (more)",
+        help="one PCR of sha256; may be repeated",
     )
 
 
 def _add_pin(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--pin-file", metavar="FILE", help="where the PIN is read, else it is asked for"
+        "--pin-file", metavar="FILE", help="read the PIN from it, else it is asked for"
     )
 
 
@@ -157,7 +158,7 @@ def _add_recover(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--accept-boot",
         metavar="DIGITS",
-        help="this boot, as recover calls it, where no terminal can ask",
+        help="accept this boot unasked: the digits that recover says",
     )
     _add_pin(command)
 
@@ -171,10 +172,10 @@ def _add_reseal(command: argparse.ArgumentParser) -> None:
         metavar="NAME[=HEX]",
         action="append",
         default=[],
-        help="answer for a change that nobody else answers for (more)",
+        help="answer for a change that nobody answers for; may be repeated",
     )
     command.add_argument(
-        "--new-only", action="store_true", help="leave the boots accepted so far out"
+        "--new-only", action="store_true", help="retire the accepted boots right now"
     )
 
 

@@ -152,7 +152,7 @@ def show_enrolled(run: Run, state: VaultState, lines: list[str]) -> int:
     if state.checked is None or state.checked.result == NOT_ACCEPTED:
         step = "look at the next boot: aemseal status --check"
     else:
-        step = "reboot; the secret is shown before the passphrase"
+        step = render.reboot_step(state)
     run.terminal.result(report, [*lines, f"next step: {step}"])
     return EXIT_DONE
 

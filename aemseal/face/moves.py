@@ -91,18 +91,19 @@ def _show_reseal(run: Run, following: NextBoot, *, done: bool) -> int:
     if following.boot is None:
         raise following.problem or PredictionError("the next boot is not known")
     name = following.boot.name
+    new = [each.boot.name for each in following.new_fallbacks if each.boot is not None]
+    nothing = "" if new else "nothing to do: "
     is_staged = done and (
         run.arguments.new_only or following.standing not in (ACCEPTED, STAGED)
     )
     if is_staged:
         line = f"staged: {name}; next step: reboot, then: aemseal confirm"
     elif following.standing == ACCEPTED:
-        line = f"nothing to do: the next boot is the accepted one, {name}"
+        line = f"{nothing}the next boot is the accepted one, {name}"
     elif following.standing == STAGED:
-        line = f"nothing to do: {name} is staged; next step: reboot"
+        line = f"{nothing}{name} is staged; next step: reboot"
     else:
         line = f"would stage: {name}; nothing was written"
-    new = [each.boot.name for each in following.new_fallbacks if each.boot is not None]
     word = "staged" if done else "would stage"
     report = {
         "schema": "aemseal.reseal/1",

@@ -39,9 +39,9 @@ WORD = "accept"
 """What is typed to accept a boot."""
 
 _FIRST = (
-    "type nothing yet, and first start the boot that was accepted: {}. Where that "
-    "shows your secret, take the change from there (aemseal reseal), and nothing has "
-    "to be sealed anew"
+    "accept nothing yet: first start the boot that was accepted: {}. If it shows your "
+    "secret, stage the change from there (aemseal reseal): then nothing has to be "
+    "sealed anew"
 )
 _ON_ACCEPTED = (
     "this boot is accepted: for another PIN or other media there is aemseal pin, which "
@@ -52,8 +52,8 @@ _TAKE_OTHERS = (
     "before: what could sign for the vault could read them"
 )
 _WHY_ANEW = (
-    "everything is sealed anew for it, and asked for: the TPM would let the old PIN "
-    "open copies of what is on the media now for ever"
+    "everything is sealed anew, so every secret is asked for: were the PIN alone "
+    "changed, the old one would open copies made before for ever"
 )
 
 
@@ -177,7 +177,7 @@ def _require_consent(run: Run, look: Survey) -> None:
         )
     if not run.terminal.is_asking:
         raise UsageError(
-            f"this boot, {digits}, is accepted by nobody's word",
+            f"nobody has accepted this boot, {digits}",
             f"read what differs in it; to accept it all the same: --accept-boot "
             f"{digits}",
         )
@@ -278,4 +278,4 @@ def _next_step(anew: Anew, *, has_header: bool) -> str:
         return "reboot, since the LUKS header is another one now; then: aemseal confirm"
     if checked is None or checked.result == NOT_ACCEPTED:
         return "look at the next boot: aemseal status --check"
-    return "reboot; the secret is shown before the passphrase"
+    return render.reboot_step(anew.state)

@@ -10,7 +10,7 @@ from typing import Any
 from aemseal.flows.attendance import SwitchedOn
 from aemseal.flows.fallback_entries import FallbackBoot
 from aemseal.flows.moves import NOT_ACCEPTED
-from aemseal.flows.state import KeptSecret, SealedBoot
+from aemseal.flows.state import KeptSecret, SealedBoot, VaultState
 from aemseal.flows.status import Status
 from aemseal.measure.boot_entry import Role
 from aemseal.measure.claims import Measurement, Prediction, SourceKind
@@ -244,10 +244,12 @@ def _boot_report(boot: SealedBoot) -> dict[str, Any]:
 def status_lines(status: Status) -> list[str]:
     """Show what is sealed to which boots, and the one thing to do next."""
     lines = [
-        f"{word:9} {boot.name} (since {boot.since}{_AS_A_FALLBACK[boot.fallback]})"
+        f"{word:10} {boot.name} (since {boot.since}{_AS_A_FALLBACK[boot.fallback]})"
         for word, boots in (("accepted:", status.accepted), ("staged:", status.staged))
         for boot in boots
     ]
+    if not lines:
+        lines = ["nothing is sealed on this machine"]
     when = f" (looked at {status.checked})" if status.checked else ""
     if status.secrets:
         lines.append(f"secrets:   {', '.join(map(_secret, status.secrets))}")
@@ -266,6 +268,12 @@ def status_lines(status: Status) -> list[str]:
         lines.append(f"PIN tries: {tries.counted} of {tries.most} counted as failed")
     lines += [f"warning:   {each}" for each in status.warnings]
     return [*lines, f"next step: {status.next_step}"]
+
+
+def reboot_step(state: VaultState) -> str:
+    """Say what to do after sealing: a staged boot is to be confirmed besides."""
+    then = "; then: aemseal confirm" if state.staged else ""
+    return f"reboot; the secret is shown before the passphrase{then}"
 
 
 def _secret(secret: KeptSecret) -> str:

@@ -26,8 +26,8 @@ def verb_revoke(run: Run) -> int:
     lines = [f"revoked: {label}"]
     if any(each.label == label for each in run.config.media):
         lines.append(
-            "take it out of media in /etc/aemseal.yaml: what seals anew would seal to "
-            "it again"
+            "take it out of media in /etc/aemseal.yaml: else aemseal pin and aemseal "
+            "recover seal to it again"
         )
     lines += [f"not refreshed: {each}" for each in done.state.stale]
     run.terminal.result(report, lines)

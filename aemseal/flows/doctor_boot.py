@@ -175,7 +175,7 @@ def initramfs_has_the_hook(patient: Patient) -> Finding:
                 "shows no secret",
                 _REBUILD,
             )
-    return ok("the next boot's initramfs holds the hook, with our pin and selection")
+    return ok("the next boot's initramfs holds the hook, our key and selection")
 
 
 def _by_path(image: FileList) -> dict[str, ListedFile]:

@@ -37,7 +37,7 @@ def test_a_typed_word_accepts_a_blind_boot(own: MakeLaptop) -> None:
     order = [
         ran.told.index(each)
         for each in (
-            "type nothing yet",
+            "accept nothing yet",
             f"first difference: PCR 17, {KERNEL}",
             ASKED,
             "everything is asked for anew",
