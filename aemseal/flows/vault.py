@@ -37,7 +37,7 @@ from aemseal.words.errors import TpmChangedError, VaultError
 from aemseal.world.config import Medium
 from aemseal.world.luks_headers import LuksHeaders
 from aemseal.world.store import Files
-from aemseal.world.tpm import Tpm
+from aemseal.world.tpm import Tpm, TpmRefusedError
 from aemseal.world.tpm_storage import Storage
 
 
@@ -185,9 +185,16 @@ class Vault:
         return finished
 
     def undefine_counter(self, state: VaultState, counter: int) -> None:
-        """Take a counter of ours out of the TPM; nothing when it is not there."""
+        """Take a counter of ours out of the TPM; nothing when it is not there.
+
+        Another index in its place may be the platform's, which no owner takes out.
+        """
         with self.owner_session(state) as session:
-            self.tpm.undefine_counter(counter, session)
+            try:
+                self.tpm.undefine_counter(counter, session)
+            except TpmRefusedError:
+                if self.tpm.is_counter(counter):
+                    raise
 
     def _finish(self, journal: Journal) -> None:
         state = journal.state

@@ -19,7 +19,12 @@ from enum import Enum
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from aemseal.formats.tpm_policy import COUNTER_SIZE, counter_name, counter_public
+from aemseal.formats.tpm_policy import (
+    COUNTER_SIZE,
+    counter_name,
+    counter_public,
+    name_of,
+)
 from aemseal.words.digest import PCR_COUNT, Digest, HashAlgorithm, PcrBank
 from aemseal.words.errors import BankError, TpmChangedError, TpmError
 from aemseal.world.seam import Seam
@@ -312,6 +317,12 @@ class Tpm:
             auth_handle=ESYS_TR.OWNER,
             session1=session,
         )
+
+    def is_counter(self, handle: int) -> bool:
+        """Whether an index is made as our counter is, counted with or not yet."""
+        index = self._counter(handle, require_written=False)
+        made = (counter_public(handle, written=each) for each in (True, False))
+        return bytes(self.esapi.tr_get_name(handle=index)) in map(name_of, made)
 
     def increment(self, handle: int, session: object) -> None:
         """Count one up: the old value never comes back. Owner authorisation."""

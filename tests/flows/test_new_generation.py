@@ -3,20 +3,26 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from anew import ANEW, recovered, shown
 from power_cuts import PowerCut, PowerCutError
-from vault_world import INTERNAL, OLD, STICK, World, called, enrolled
+from unsealer import connected
+from vault_world import INTERNAL, NEWER, OLD, STICK, World, called, enrolled
 
 from aemseal.flows.provision import free_place
 from aemseal.flows.publishing import kept_vault_file
 from aemseal.flows.sealing import ToSeal, seal_generation
 from aemseal.flows.secret import Secret
 from aemseal.words.errors import VaultError
-from aemseal.world.tpm import NV_RANGE
+from aemseal.world.tpm import NV_RANGE, TpmRefusedError
+
+# isort: split
+# tpm2-pytss only after aemseal.world.tpm, which quiets what 2.3 warns of on import
+from tpm2_pytss import ESYS_TR, TPM2B_NV_PUBLIC
 
 pytestmark = pytest.mark.tpm
 
@@ -90,3 +96,41 @@ def test_a_medium_that_is_reached_by_another_path_keeps_what_was_sealed(
         with world.vault() as vault:
             recovered(vault, OLD, (replace(INTERNAL, carried=True), there))
         assert shown(world, STICK) == {OLD.name: ANEW}
+
+
+def planted_by_the_platform(world: World, handle: int) -> None:
+    """Put an index there that no owner can take out: PPWRITE, PLATFORMCREATE."""
+    with connected(world.chip.tcti) as esapi:
+        area = struct.pack(">IHIHH", handle, 0x0B, 1 << 0 | 1 << 16 | 1 << 30, 0, 8)
+        public, _ = TPM2B_NV_PUBLIC.unmarshal(struct.pack(">H", len(area)) + area)
+        esapi.nv_define_space(
+            auth=b"", public_info=public, auth_handle=ESYS_TR.PLATFORM
+        )
+
+
+def test_a_foreign_index_in_the_old_counters_place_keeps_none_from_ending(
+    tmp_path: Path,
+) -> None:
+    with enrolled(tmp_path, (INTERNAL, STICK)) as world:
+        with connected(world.chip.tcti) as esapi:
+            index = esapi.tr_from_tpmpublic(handle=NV_RANGE[0])
+            esapi.nv_undefine_space(nv_index=index, auth_handle=ESYS_TR.PLATFORM)
+        planted_by_the_platform(world, NV_RANGE[0])
+        world.boot(NEWER)
+        with world.vault() as vault:
+            assert recovered(vault).state.counter == NV_RANGE[1]
+            assert vault.settle() is None
+        assert shown(world) == {NEWER.name: ANEW}
+
+
+def test_a_counter_of_ours_that_is_not_taken_out_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with enrolled(tmp_path, (INTERNAL, STICK)) as world, world.vault() as vault:
+
+        def refused(handle: int, session: object) -> None:
+            raise TpmRefusedError("NV_UndefineSpace", 0x149)
+
+        monkeypatch.setattr(vault.tpm, "undefine_counter", refused)
+        with pytest.raises(TpmRefusedError, match="0x149"):
+            recovered(vault, OLD)
