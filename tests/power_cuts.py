@@ -64,6 +64,22 @@ class Watching(PowerCut):
         self.points.append((number, True, self.fingerprint()))
 
     def cuts(self) -> list[tuple[int, bool]]:
+        """Where to cut: each second durable state on the way, and all that decide.
+
+        The journal and the counter decide which side a move is on. EVERY_CUT=1 in the
+        environment asks for all of them; `make campaign` kills at every step besides.
+        """
+        found = self.all_cuts()
+        if os.environ.get("EVERY_CUT"):
+            return found
+        decide = ("NV_", "journal.json", "HierarchyChangeAuth", "luksHeader")
+        return [
+            (number, after)
+            for at, (number, after) in enumerate(found)
+            if at % 2 == 0 or any(word in self.steps[number] for word in decide)
+        ]
+
+    def all_cuts(self) -> list[tuple[int, bool]]:
         """Where to cut so that every durable state on the way is met once.
 
         A state that a cut leaves is what is on the disk and in the TPM's memory: two
