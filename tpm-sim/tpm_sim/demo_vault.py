@@ -20,6 +20,7 @@ from tpm_sim.demo_laptop import (
 from tpm_sim.initramfs import HookRun
 
 PIN = "ford-at-dusk"
+WRONG_PIN = "dusk-at-ford"
 NEW_PIN = "otter-at-dawn"
 NEW_SECRET = "two otters, and no moon"
 _SPARE = "mnt/spare/aemseal"
@@ -44,7 +45,7 @@ def _enrol_pin(laptop: Laptop, story: Story) -> None:
     laptop.configure(_MEDIA.format(_SPARE_MEDIUM))
     sealed = laptop.aemseal("pin", *_pin_words(laptop, PIN), stdin=SECRET)
     story.step("pin seals everything anew, with a PIN", held=sealed.code == 0)
-    shown = laptop.reboot(pin=PIN[::-1])
+    shown = laptop.reboot(pin=WRONG_PIN)
     story.step(
         "the accepted boot shows nothing for a wrong PIN", held=is_shut_by_pin(shown)
     )
