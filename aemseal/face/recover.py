@@ -49,7 +49,7 @@ _ON_ACCEPTED = (
 )
 _TAKE_OTHERS = (
     "everything is asked for anew. Take a text and a PIN that you did not have here "
-    "before: what could sign for the vault could read them"
+    "before: whoever could sign for the vault could read them"
 )
 _WHY_ANEW = (
     "everything is sealed anew, so every secret is asked for: were the PIN alone "

@@ -82,7 +82,7 @@ def test_a_medium_that_was_away_is_named_until_it_is_refreshed(
     laptop = own()
     laptop.path("/var/lib/aemseal/state.json").unlink()
     stick = laptop.path("/media/stick")
-    stick.mkdir(parents=True)
+    (stick / "aemseal").mkdir(parents=True)
     media = (("inside", "/boot/aemseal"), ("stick", "/media/stick/aemseal"))
     listed = [
         f"  - label: {label}\n    path: {path}\n    carried: true\n"
