@@ -69,6 +69,8 @@ lint: setup
 	$(PYTHON) -m mypy tests/hooks/conftest.py
 	shellcheck setup/*.sh .ci/run bench/*.sh
 	shellcheck --external-sources --check-sourced boot-hooks/aemseal-unseal
+	shellcheck boot-hooks/aemseal-boot boot-hooks/aemseal-root
+	shellcheck boot-hooks/dracut/*/*.sh
 
 setup:
 	@sh setup/setup.sh

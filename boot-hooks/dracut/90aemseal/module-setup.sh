@@ -5,6 +5,7 @@
 # Left out, with a word, while nothing is enrolled.
 
 # shellcheck disable=SC2154 # dracut sets moddir, initdir, systemdsystemunitdir, ...
+# shellcheck disable=SC2015 # `a && b || c` is meant: c where either has failed
 
 aemseal_programs=${AEMSEAL_PROGRAMS:-/usr/lib/aemseal}
 aemseal_files=${AEMSEAL_FILES:-/var/lib/aemseal/hook}
