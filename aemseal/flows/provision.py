@@ -59,7 +59,7 @@ def free_place(vault: Vault, media: Sequence[Medium]) -> int:
         if not can_be_sealed_to(vault.files, medium):
             raise VaultError(
                 f"the medium {medium.label} is not at hand: {medium.path}",
-                "mount it and try again; where its label has a new path, make that folder",
+                "mount it and try again; for a new path of that label, make the folder",
             )
     used = vault.tpm.handles(NV_RANGE.start, len(NV_RANGE))
     for index in NV_RANGE:

@@ -63,9 +63,7 @@ def _copy_and_revoke(laptop: Laptop, story: Story) -> Path:
     copied = root / "copied"
     shutil.copytree(root / _SPARE, copied)
     shown = _boot_with(laptop, copied)
-    story.step(
-        "the copy opens, with the PIN that was seen", held=is_shown(shown)
-    )
+    story.step("the copy opens, with the PIN that was seen", held=is_shown(shown))
     revoked = laptop.aemseal("revoke", "spare")
     story.step("revoke takes the spare out", held=revoked.code == 0)
     shown = _boot_with(laptop, copied)
