@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the boot's own program shows and leaves where a PIN was refused."""
+"""What the programs around the hook show, and leave in no file."""
 
 from __future__ import annotations
 
@@ -63,3 +63,17 @@ def test_what_opened_before_the_pin_was_refused_is_shown_and_left_in_no_file(
     left = {each.name for each in (tmp_path / "run").iterdir()}
     assert left == {"overridden", "words"}
     assert "heron" not in (tmp_path / "run" / "words").read_text()
+
+
+def test_a_disk_key_is_gone_before_the_root_is_entered(tmp_path: Path) -> None:
+    key = tmp_path / "keyfile"
+    key.write_bytes(b"k" * 64)
+    with key.open("rb") as held:
+        done = subprocess.run(
+            ["/bin/sh", str(PROGRAM.with_name("aemseal-root")), "-r", str(tmp_path)],
+            capture_output=True,
+            timeout=60,
+        )
+        assert b"left no record" in done.stdout
+        assert not key.exists()
+        assert held.read() == bytes(64)
