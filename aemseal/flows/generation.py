@@ -18,6 +18,7 @@ from aemseal.flows.keyfile import with_new_header
 from aemseal.flows.moves import STAGED, require_accepted
 from aemseal.flows.provision import (
     HOOK_FOLDER,
+    counters_of_nobody,
     free_place,
     require_guarded,
     set_lockout_if_ours,
@@ -39,7 +40,7 @@ from aemseal.flows.state import (
     VaultState,
 )
 from aemseal.flows.vault import Vault
-from aemseal.words.errors import AemsealError, TpmChangedError, VaultError
+from aemseal.words.errors import AemsealError, TpmChangedError, TpmError, VaultError
 from aemseal.world.config import Medium
 from aemseal.world.luks_headers import HeaderChange
 from aemseal.world.store import STATE_FOLDER
@@ -93,6 +94,8 @@ def begin_anew(
     before = _past_all_signed(vault, before)
     after = seal_generation(vault, state, secrets, move, before=before, headers=headers)
     _forget_others(vault, before.media, after.media)
+    with suppress(TpmError), vault.tpm.session() as session:
+        left += counters_of_nobody(vault, session, {after.counter})
     return Anew(after, tuple(left), must_build)
 
 

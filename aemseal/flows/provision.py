@@ -8,7 +8,8 @@ of ours, and nothing is accepted before everything is sealed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +23,7 @@ from aemseal.flows.vault import Vault
 from aemseal.formats.boot_conf import boot_conf
 from aemseal.formats.hook_files import hook_conf
 from aemseal.words.digest import PcrSelection
-from aemseal.words.errors import TpmError, VaultError
+from aemseal.words.errors import TpmChangedError, TpmError, VaultError
 from aemseal.world.config import Medium
 from aemseal.world.luks_headers import HeaderChange
 from aemseal.world.signing import random_auth
@@ -69,6 +70,24 @@ def free_place(vault: Vault, media: Sequence[Medium]) -> int:
         "all NV indices of our range are in use",
         f"from 0x{NV_RANGE.start:08x} on; free one that nobody needs: tpm2_nvundefine",
     )
+
+
+def counters_of_nobody(
+    vault: Vault, session: Any, known: Collection[int] = ()
+) -> list[str]:
+    """Name what is made as our counters are, where nothing on the disk knows it.
+
+    It may belong to another system on this machine.
+    """
+    found = []
+    for index in sorted(vault.tpm.handles(NV_RANGE.start, len(NV_RANGE)) - {*known}):
+        with suppress(TpmError, TpmChangedError):
+            vault.tpm.count(index, session)
+            found.append(
+                f"the TPM's counter at 0x{index:08x}: nothing here knows it (if it is "
+                f"of no other system: tpm2_nvundefine 0x{index:08x})"
+            )
+    return found
 
 
 def own_the_tpm(vault: Vault, foreign_owner: bytes | None) -> StorageKey:

@@ -17,12 +17,12 @@ from typing import Any
 from aemseal.flows import owner
 from aemseal.flows.journal import JOURNAL_FILE, Journal, Sealing, parse_journal
 from aemseal.flows.keyfile import remove_keys
-from aemseal.flows.provision import HOOK_FOLDER
+from aemseal.flows.provision import HOOK_FOLDER, counters_of_nobody
 from aemseal.flows.publishing import KEPT_PREFIX, remove_everything
 from aemseal.flows.state import STATE_FILE, VaultState, nothing_sealed
 from aemseal.flows.vault import Vault
 from aemseal.formats.slot import VaultFile
-from aemseal.words.errors import AemsealError, TpmChangedError, TpmError, VaultError
+from aemseal.words.errors import AemsealError, TpmChangedError, VaultError
 from aemseal.world.config import Medium
 from aemseal.world.storage_key import StorageKey
 from aemseal.world.store import STATE_FOLDER
@@ -137,7 +137,7 @@ def _free_the_tpm(
         except AemsealError as error:
             left.append(f"the TPM's counter at 0x{counter:08x}: {error.message}")
     if not left:
-        left += _counters_of_nobody(vault, session)
+        left += counters_of_nobody(vault, session)
     for key in _storage_keys(vault, states):
         what = f"the storage key at 0x{key.handle:08x}"
         if key.handle == SRK_HANDLE:
@@ -203,22 +203,6 @@ def _counters(vault: Vault, states: Sequence[VaultState]) -> set[int]:
                 data = vault.files.read(f"{STATE_FOLDER}/{name}") or b""
                 found.add(VaultFile.parse(data).counter)
     return {each for each in found if each in NV_RANGE}
-
-
-def _counters_of_nobody(vault: Vault, session: Any) -> list[str]:
-    """Name what is made as our counters are, where nothing on the disk knows it.
-
-    It may belong to another system on this machine.
-    """
-    found = []
-    for index in sorted(vault.tpm.handles(NV_RANGE.start, len(NV_RANGE))):
-        with suppress(TpmError, TpmChangedError):
-            vault.tpm.count(index, session)
-            found.append(
-                f"the TPM's counter at 0x{index:08x}: nothing here knows it (if it is "
-                f"of no other system: tpm2_nvundefine 0x{index:08x})"
-            )
-    return found
 
 
 def _storage_keys(vault: Vault, states: Sequence[VaultState]) -> list[StorageKey]:

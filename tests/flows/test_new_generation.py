@@ -134,3 +134,15 @@ def test_a_counter_of_ours_that_is_not_taken_out_is_not_passed_over(
         monkeypatch.setattr(vault.tpm, "undefine_counter", refused)
         with pytest.raises(TpmRefusedError, match="0x149"):
             recovered(vault, OLD)
+
+
+def test_a_later_generation_that_an_older_disk_does_not_know_is_named(
+    tmp_path: Path,
+) -> None:
+    """Copies of its media open for as long as its counter stands."""
+    with enrolled(tmp_path, (INTERNAL, STICK)) as world, world.vault() as vault:
+        with vault.owner_session(vault.require()) as session:
+            vault.tpm.define_counter(NV_RANGE[5], session)
+            vault.tpm.increment(NV_RANGE[5], session)
+        [left] = recovered(vault, OLD).left
+    assert left.startswith("the TPM's counter at 0x01a10ae5: nothing here knows it")
