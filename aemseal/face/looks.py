@@ -15,13 +15,14 @@ from aemseal.face import render
 from aemseal.face.named_file import open_named, read_named
 from aemseal.face.plans import plan_words, planned_report
 from aemseal.face.run import Run
+from aemseal.flows import steps
 from aemseal.flows.boot_menu import touch_everything
 from aemseal.flows.evidence import parse_named_log, read_launch
 from aemseal.flows.explain_files import explain_files
 from aemseal.flows.hash_file import FileHash, hash_acm, hash_luks, hash_mle, hash_module
 from aemseal.flows.initramfs import ImageLists
 from aemseal.flows.media import medium_problems
-from aemseal.flows.moves import NOT_ACCEPTED, RETIRED
+from aemseal.flows.moves import ACCEPTED, NOT_ACCEPTED, RETIRED
 from aemseal.flows.record import record
 from aemseal.flows.reseal import NextBoot, next_boot
 from aemseal.flows.state import FORESEEN_FILE, STATE_FILE, VaultState
@@ -213,14 +214,28 @@ def verb_status(run: Run) -> int:
             _keep_check(run, state)
         if run.count_now is not None:
             found = counted(found, run.tpm, run.host, run.state)
-        if found.problem is None:
-            found = replace(found, problem=run.lockout)
+        if found.problem is None and run.lockout is not None:
+            step = steps.LOCKOUT if found.this_boot == ACCEPTED else found.next_step
+            found = replace(found, problem=run.lockout, next_step=step)
+        elif not run.is_recorded:
+            found = replace(found, next_step=_with_a_medium(run, found.next_step))
     run.terminal.result(render.status_report(found), render.status_lines(found))
     if found.problem is not None:
         return found.problem.exit_code
     blind = any(each.is_blind for each in found.fallbacks)
     is_needed = blind or found.next_boot in (NOT_ACCEPTED, RETIRED)
     return EXIT_RESEAL_NEEDED if is_needed else EXIT_DONE
+
+
+def _with_a_medium(run: Run, step: str) -> str:
+    """Say of a boot that will show the secret what it needs, where none is at hand."""
+    media = run.require_state().media
+    if step not in (steps.NOTHING, steps.REBOOT):
+        return step
+    if any(run.files.exists(each.path) for each in media):
+        return step
+    labels = ", ".join(each.label for each in media)
+    return steps.NEEDS_MEDIUM.format(step, labels)
 
 
 def _keep_check(run: Run, looked: VaultState) -> None:

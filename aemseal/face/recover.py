@@ -177,7 +177,7 @@ def _require_consent(run: Run, look: Survey) -> None:
         )
     if not run.terminal.is_asking:
         raise UsageError(
-            f"nobody has accepted this boot, {digits}",
+            f"this boot, {digits}, is not accepted without your word",
             f"read what differs in it; to accept it all the same: --accept-boot "
             f"{digits}",
         )

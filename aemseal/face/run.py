@@ -217,10 +217,9 @@ class Run:
         """The problem of a TPM in lockout; moves work in it all the same."""
         if self.is_recorded or not self.tpm.permanent().in_lockout:
             return None
-        from aemseal.flows.owner import LOCKOUT_FILE
         from aemseal.world.tpm import in_lockout
 
-        return in_lockout(reset_with=f"the value in {LOCKOUT_FILE}")
+        return in_lockout(reset_with="aemseal confirm, in an accepted boot")
 
     @property
     def count_now(self) -> Callable[[VaultState], int] | None:

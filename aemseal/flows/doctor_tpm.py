@@ -150,7 +150,7 @@ def tries_are_left(patient: Patient) -> Finding:
     tries = read_tries(patient.tpm)
     if tries.warning is not None:
         return warning(
-            tries.warning, "leave the count to an accepted boot: aemseal confirm"
+            tries.warning, "have them forgotten, in an accepted boot: aemseal confirm"
         )
     return ok(f"{tries.counted} of {tries.most} PIN tries are counted as failed")
 

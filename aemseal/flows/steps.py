@@ -25,6 +25,8 @@ SHUT = (
 )
 CONFIRM = "keep this boot and retire the one before it: aemseal confirm"
 NOTHING = "nothing: the next boot will show the secret"
+NEEDS_MEDIUM = "{}, with a medium in: {}"
+LOCKOUT = "have the tries forgotten, since this boot is accepted: aemseal confirm"
 REBOOT = "reboot: the staged boot will show the secret"
 RESEAL = "stage the next boot before you reboot: aemseal reseal"
 FALLBACK = "a fallback entry would be blind; stage it, too: aemseal reseal"

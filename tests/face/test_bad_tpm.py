@@ -77,7 +77,9 @@ def test_a_lockout_is_told_and_keeps_no_move_from_its_end(
     """Nothing of ours is protected against guessing, so nothing of ours is locked."""
     laptop = own()
     lock_out(laptop, tmp_path)
-    status_says(laptop, 5, "the TPM is in dictionary attack lockout")
+    report = status_says(laptop, 5, "the TPM is in dictionary attack lockout")
+    assert "aemseal confirm" in report["hint"]
+    assert report["next_step"].endswith("this boot is accepted: aemseal confirm")
     with changed(laptop, KERNEL, b"another kernel"):
         assert laptop.aemseal("reseal", "--accept", "kernel").code == 0
 

@@ -122,6 +122,7 @@ def test_a_new_xen_is_staged_for_both_with_one_consent(own: MakeLaptop) -> None:
     staged = laptop.aemseal("reseal", "--accept", "xen")
     assert staged.code == 0, staged.told
     assert "staged as a fallback: " in staged.out
+    assert "nothing to do" not in staged.out
     assert groups(laptop) == ([False, True], [False, True])
     assert shows_after(laptop)
     confirmed = laptop.aemseal("confirm", "--json")

@@ -60,7 +60,9 @@ def test_a_blind_boot_is_accepted_by_name_and_shows_a_new_secret(
     own: MakeLaptop,
 ) -> None:
     laptop = blind(own())
-    refused = refuses(laptop, "recover", 2, "nobody has accepted this boot", "--accept")
+    refused = refuses(
+        laptop, "recover", 2, "is not accepted without your word", "--accept"
+    )
     assert "accept nothing yet: first start the boot that was accepted: 'AEM Qubes" in (
         refused.told
     )

@@ -106,6 +106,23 @@ def test_a_medium_that_was_away_is_named_until_it_is_refreshed(
 
 
 @pytest.mark.tpm
+def test_without_a_medium_the_next_boot_is_told_to_need_one(lent_da: Laptop) -> None:
+    step = "the next boot will show the secret"
+    assert lent_da.aemseal("status", "--json").report["next_step"].endswith(step)
+    with changed(lent_da, "/boot/aemseal", None):
+        report = lent_da.aemseal("status", "--json").report
+    assert report["next_step"].endswith(f"{step}, with a medium in: stick")
+
+
+@pytest.mark.tpm
+def test_status_says_first_that_nothing_is_sealed(lent_da: Laptop) -> None:
+    with changed(lent_da, "/var/lib/aemseal/state.json", None):
+        told = lent_da.aemseal("status").out.splitlines()
+    assert told[0] == "nothing is sealed on this machine"
+    assert lent_da.aemseal("status").out.splitlines()[0].startswith("accepted:  Xen ")
+
+
+@pytest.mark.tpm
 def test_a_module_that_was_added_or_taken_out_is_planned(lent_da: Laptop) -> None:
     menu = lent_da.path("/boot/grub/grub.cfg").read_text()
     line = "\tmodule2\t/initramfs.img\n"
