@@ -235,9 +235,7 @@ class RecordedHost(_Answers):
         return data
 
     def _lacks(self, what: str) -> EvidenceError:
-        return NotToldError(
-            f"{self._where} does not tell {shown(what)}", _RECORD_AGAIN
-        )
+        return NotToldError(f"{self._where} does not tell {shown(what)}", _RECORD_AGAIN)
 
     def _ask(self, question: Question) -> Answer:
         if question == SETTLED:

@@ -66,9 +66,7 @@ def another_pin(vault: Vault) -> object:
 
 
 @pytest.mark.parametrize("move", [beside, another_pin])
-def test_nor_is_one_sealed_later(
-    world: World, move: Callable[[Vault], object]
-) -> None:
+def test_nor_is_one_sealed_later(world: World, move: Callable[[Vault], object]) -> None:
     state = world.enrol(OLD)
     with world.vault() as vault, pytest.raises(VaultError, match="without end"):
         move(vault)

@@ -17,7 +17,7 @@ def points_of(world: World, case: Case, *, every: bool) -> list[Point]:
     seam = Watching(world.fingerprint)
     with world.vault(seam) as vault, vault.files.lock():
         case.move(vault)
-    cuts = [(at, after) for at, after, _ in seam.points] if every else seam.cuts()
+    cuts = [(at, after) for at, after, _ in seam.points] if every else seam.all_cuts()
     return [Point(at, seam.steps[at], after=after) for at, after in cuts]
 
 
