@@ -83,7 +83,8 @@ def test_the_first_secret_may_be_a_seed(own: MakeLaptop) -> None:
     ran, phone = enrol(laptop, PIN, PIN, RIGHT)
     assert ran.code == 0, phone.shown
     assert ran.out.splitlines()[-1] == (
-        "next step: reboot; the secret is shown before the passphrase"
+        "next step: reboot; the secret is shown before the passphrase; "
+        "then: aemseal confirm"
     )
     shown, _, after = phone.shown.partition("the code is right: your phone has the")
     assert "building the initramfs: " in after, "asked before the TPM is owned"
