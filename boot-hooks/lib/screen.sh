@@ -48,7 +48,7 @@ show() {
             ;;
         tpm-changed)
             status=13
-            words='The TPM was cleared, or its aemseal objects are not the ones made.'
+            words='The TPM was cleared, or the boot medium is of an earlier enrolment.'
             ;;
         lockout)
             status=14
