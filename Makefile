@@ -21,7 +21,7 @@ PURE_LAYERS := aemseal/words/*,aemseal/formats/*,aemseal/measure/*
 
 ROUNDS ?= 5
 
-.PHONY: demo test updates campaign bench-vault fuzz fuzz-again atheris lint setup clean
+.PHONY: demo test test-boot updates campaign bench-vault fuzz fuzz-again atheris lint setup clean
 
 demo: setup
 	@PYTHONPATH=tpm-sim $(PYTHON) -m tpm_sim.demo
@@ -38,6 +38,11 @@ test: setup
 updates: setup
 	@PYTHONPATH=tpm-sim:tests:tests/sim $(PYTHON) -m random_updates \
 		--updates '$(UPDATES)' --jobs '$(JOBS)' --seed '$(SEED)' --story '$(STORY)'
+
+# Boots in QEMU: GRUB, tboot, Xen, dom0 and an initramfs by dracut.
+test-boot: setup
+	@sh setup/boot-test.sh
+	AEMSEAL_BOOT=1 $(PYTHON) -m pytest -q tests/boot
 
 # TPM commands, bytes and processes of one unsealing (bench/README.md).
 bench-vault: setup
@@ -67,6 +72,7 @@ lint: setup
 	$(PYTHON) -m mypy
 	$(PYTHON) -m mypy tests/face/conftest.py
 	$(PYTHON) -m mypy tests/hooks/conftest.py
+	$(PYTHON) -m mypy tests/boot/conftest.py
 	shellcheck setup/*.sh .ci/run bench/*.sh
 	shellcheck --external-sources --check-sourced boot-hooks/aemseal-unseal
 	shellcheck boot-hooks/aemseal-boot boot-hooks/aemseal-root
