@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from aemseal.flows.boot_menu import read_menu
+from aemseal.flows.boot_places import boot_places
 from aemseal.flows.enrol_halfway import keep_halfway, require_as_foreseen
 from aemseal.flows.initramfs import ImageLists, initramfs_sources
 from aemseal.flows.known_boots import predicted_boot, sealed_boot, unexplained
@@ -131,6 +132,7 @@ def first_boot(
     vault = setting.vault
     look = _look(setting, before)
     free_place(vault, setting.config.media)
+    boot_places(vault.files.root, setting.config.media)
     if _ran_our_hook(look, vault):
         held = require_as_foreseen(vault, look)
         asked = ask(look)

@@ -75,7 +75,7 @@ class Row:
 
 
 def row(make: Make, verbs: str, moves: str = "", **more: object) -> Row:
-    return Row(make, frozenset(verbs.split()), frozenset(moves.split()), **more)  # type: ignore[arg-type]
+    return Row(make, frozenset(verbs.split()), frozenset(moves.split()), **more)  # type: ignore[arg-type] # by name
 
 
 def staged(world: World, vault: Vault) -> VaultState:

@@ -23,8 +23,10 @@ def program(tmp_path: Path) -> Path:
     """The program with every path below a folder: nothing here is to be powered off."""
     tools = tmp_path / "tools"
     tools.mkdir()
-    for name in ("systemctl", "modprobe", "plymouth", "umount", "sync", "blkid"):
+    for name in ("systemctl", "modprobe", "umount", "sync", "blkid"):
         (tools / name).write_text("#!/bin/sh\nexit 1\n")
+    said = tmp_path / "said to plymouth"
+    (tools / "plymouth").write_text(f"#!/bin/sh\necho \"$*\" >>'{said}'\n")
     (tools / "systemd-ask-password").write_text(f"#!/bin/sh\necho '{KNOWN}'\n")
     (tools / "core").write_text(CORE.format(run=tmp_path / "run"))
     for each in tools.iterdir():
@@ -60,6 +62,7 @@ def test_what_opened_before_the_pin_was_refused_is_shown_and_left_in_no_file(
     assert done.returncode == 0, done.stderr
     assert "the heron stands in the ford" in done.stdout
     assert "The PIN was wrong three times." in done.stdout
+    assert set((tmp_path / "said to plymouth").read_text().split()) == {"hide-splash"}
     left = {each.name for each in (tmp_path / "run").iterdir()}
     assert left == {"overridden", "words"}
     assert "heron" not in (tmp_path / "run" / "words").read_text()

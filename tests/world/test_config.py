@@ -71,6 +71,28 @@ tboot_policy: /boot/vl.pol
     )
 
 
+MEDIUM = "media:\n- label: stick\n  path: /media/aemseal\n"
+
+
+def test_a_medium_may_say_who_carries_it_and_how_it_is_found(tmp_path: Path) -> None:
+    more = "  carried: true\n  device: LABEL=aem\n  folder: boot/aemseal\n"
+    [medium] = load_config(written(tmp_path, MEDIUM + more)).media
+    assert medium == Medium(
+        "stick", "/media/aemseal", True, device="LABEL=aem", folder="boot/aemseal"
+    )
+    [plain] = load_config(written(tmp_path, MEDIUM)).media
+    assert (plain.carried, plain.device, plain.folder) == (False, None, None)
+
+
+def test_rotation_and_fallback_entries_are_settled(tmp_path: Path) -> None:
+    text = "rotate: true\nfallback_entries: [Qubes, 'Advanced>Qubes, older']\n"
+    config = load_config(written(tmp_path, text))
+    assert config.rotate
+    assert config.fallback_entries == ("Qubes", "Advanced>Qubes, older")
+    nothing = load_config(written(tmp_path, "rotate: false\n"))
+    assert (nothing.rotate, nothing.fallback_entries) == (False, ())
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -96,6 +118,14 @@ tboot_policy: /boot/vl.pol
         ("media:\n- label: x\n", "line 2: an item of media has a label and a path"),
         ("media:\n- label: a b\n  path: /x\n", "line 2: label 'a b' is not 1 to 32"),
         ("media:\n- label: a\n  size: 1\n", "line 3: unknown key 'size'"),
+        (MEDIUM + "  carried: yes\n", "line 4: carried is neither true nor false"),
+        (MEDIUM + "  carried: 'true'\n", "line 4: carried is neither true nor false"),
+        (MEDIUM + "  device: /dev/sda1\n", "line 4: device '/dev/sda1' is neither"),
+        (MEDIUM + "  folder: ../up\n", "line 4: folder '../up' is not a folder of"),
+        ("rotate: 1\n", "line 1: rotate is neither true nor false"),
+        ("fallback_entries: Qubes\n", "fallback_entries is not a list of one item"),
+        ("fallback_entries: [a, b, c, d]\n", "fallback_entries: over 3 titles, or one"),
+        ("fallback_entries: [a, a]\n", "fallback_entries: over 3 titles, or one"),
         ("initramfs_command: dracut --force\n", "initramfs_command is not a list"),
         ("initramfs_command: [dracut, 5]\n", "a word of initramfs_command is not"),
         ("pcrs: 'sha256:13\n", "line 2: found unexpected end of stream"),
