@@ -212,9 +212,8 @@ def finish(vault: Vault, sealing: Sealing) -> VaultState:
             path = f"{medium.path}/{acceptance_file(state.count)}"
             files.write(path, new.acceptance, mode=0o644)
         write_vault(files, medium, new.vault)
-    state = replace(state, stale=tuple(dict.fromkeys((*state.stale, *absent))))
-    if sealing.is_new:
-        state = replace(state, stale=absent)
+    known = () if sealing.is_new else state.stale
+    state = replace(state, stale=tuple(dict.fromkeys((*known, *absent))))
     files.write(STATE_FILE, state.to_bytes())
     for header in sealing.headers:
         state = _install(vault, state, header)
