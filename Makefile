@@ -75,7 +75,8 @@ lint: setup
 	$(PYTHON) -m mypy tests/boot/conftest.py
 	shellcheck setup/*.sh .ci/run bench/*.sh
 	shellcheck --external-sources --check-sourced boot-hooks/aemseal-unseal
-	shellcheck boot-hooks/aemseal-boot boot-hooks/aemseal-root
+	shellcheck --external-sources --check-sourced boot-hooks/aemseal-boot
+	shellcheck boot-hooks/aemseal-root
 	shellcheck boot-hooks/dracut/*/*.sh
 
 setup:

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from hook_world import Machine
 
 HOOK = Path(__file__).parents[2] / "boot-hooks" / "aemseal-unseal"
-STEPS = tuple(sorted((HOOK.parent / "lib").glob("*.sh")))
-"""The files that the hook reads from the folder it is in."""
+STEPS = tuple(
+    sorted(set((HOOK.parent / "lib").glob("*.sh")) - {HOOK.parent / "lib/front.sh"})
+)
+"""The files that the hook reads from the folder it is in; front.sh is another's."""
 SHELLS = [
     (path, *words)
     for name, *words in (["dash"], ["bash", "--posix"], ["bash"], ["busybox", "sh"])

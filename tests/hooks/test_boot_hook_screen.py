@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -40,13 +41,14 @@ def program(tmp_path: Path) -> Path:
         "etc=/etc/aemseal": f"etc={tmp_path}",
         "_seconds=15": "_seconds=0",
         "_seconds=30": "_seconds=0",
-        "/proc/sysrq-trigger": str(tmp_path / "powered off"),
+        "/proc/sysrq-trigger": str(tmp_path / "powered-off"),
         "sleep 30": ":",
         "/run/systemd/system": str(tmp_path),
     }.items():
         assert old in text, old
         text = text.replace(old, new)
     (tmp_path / "boot.conf").write_text("")
+    shutil.copytree(PROGRAM.parent / "lib", tmp_path / "lib")
     place = tmp_path / "aemseal-boot"
     place.write_text(text)
     return place
@@ -58,7 +60,7 @@ def test_what_opened_before_the_pin_was_refused_is_shown_and_left_in_no_file(
     done = subprocess.run(
         ["/bin/sh", str(program)], capture_output=True, text=True, timeout=60
     )
-    assert not (tmp_path / "powered off").exists()
+    assert not (tmp_path / "powered-off").exists()
     assert done.returncode == 0, done.stderr
     assert "the heron stands in the ford" in done.stdout
     assert "The PIN was wrong three times." in done.stdout
@@ -66,6 +68,25 @@ def test_what_opened_before_the_pin_was_refused_is_shown_and_left_in_no_file(
     left = {each.name for each in (tmp_path / "run").iterdir()}
     assert left == {"overridden", "words"}
     assert "heron" not in (tmp_path / "run" / "words").read_text()
+
+
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
+@pytest.mark.parametrize("left", [None, 0, 400])
+def test_without_all_of_what_it_shows_with_the_machine_goes_off(
+    program: Path, tmp_path: Path, left: int | None, shell: str
+) -> None:
+    front = tmp_path / "lib" / "front.sh"
+    whole = front.read_bytes()
+    front.unlink()
+    if left is not None:
+        front.write_bytes(whole[:left])
+    done = subprocess.run(
+        [shell, str(program)], capture_output=True, text=True, timeout=60
+    )
+    assert (tmp_path / "powered-off").read_text() == "b\n"
+    assert done.returncode != 0
+    assert "interrupted. Do not type your disk passphrase." in done.stdout
+    assert "heron" not in done.stdout
 
 
 def test_a_disk_key_is_gone_before_the_root_is_entered(tmp_path: Path) -> None:
