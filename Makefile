@@ -42,7 +42,8 @@ updates: setup
 # Boots in QEMU: GRUB, tboot, Xen, dom0 and an initramfs by dracut.
 test-boot: setup
 	@sh setup/boot-test.sh
-	AEMSEAL_BOOT=1 $(PYTHON) -m pytest -q tests/boot
+	AEMSEAL_BOOT=1 $(PYTHON) -m pytest -q -n $(PYTEST_JOBS) --dist loadfile \
+		$(or $(BOOTS),tests/boot)
 
 # TPM commands, bytes and processes of one unsealing (bench/README.md).
 bench-vault: setup

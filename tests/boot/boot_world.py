@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +29,7 @@ from tpm_sim.boot_directory import (
     make_boot_directory,
 )
 from tpm_sim.boot_disk import make_boot_disk
-from tpm_sim.cache import Cache
+from tpm_sim.cache import PROJECT, Cache
 from tpm_sim.dracut import build_command
 from tpm_sim.launcher import DynamicLaunch
 from tpm_sim.luks_root import make_luks_root
@@ -43,11 +46,11 @@ VERDICT = "THE-ROOT-WAS-ENTERED"
 PROMPT = "Please enter passphrase"
 """How the passphrase prompt begins."""
 
-_XEN = (
+XEN_WORDS = (
     "console=com1 com1=115200,8n1 smap=0 smep=0 dom0_mem=704M,max:704M "
     "dom0_max_vcpus=1 no-real-mode edd=off"
 )
-_LINUX = (
+LINUX_WORDS = (
     f"console=hvc0 edd=off quiet root=/dev/mapper/luks-{LUKS_UUID} rw "
     f"rd.luks.uuid=luks-{LUKS_UUID} rd.shell=0 rd.emergency=poweroff"
 )
@@ -100,15 +103,7 @@ class BootWorld:
 
     def __enter__(self) -> Self:
         self.root = self.folder / "root"
-        self.machine = Machine(TBOOT_DA, self.root, self.cache)
-        self.files = make_boot_directory(
-            self.root,
-            self.cache,
-            xen=self._padded(self.cache.xen_old),
-            tboot_args=_TBOOT,
-            xen_args=_XEN,
-            kernel_args=_LINUX,
-        )
+        self.files = self.install()
         menu = self.files.grub_cfg.read_text(encoding="utf-8")
         menu = menu.replace("set timeout=5", "set timeout=0")
         self.files.grub_cfg.write_text(menu, encoding="utf-8")
@@ -119,6 +114,18 @@ class BootWorld:
 
     def __exit__(self, *_: object) -> None:
         self.machine.tpm.discard()
+
+    def install(self) -> BootDirectory:
+        """Choose the machine, and put there what it boots."""
+        self.machine = Machine(TBOOT_DA, self.root, self.cache)
+        return make_boot_directory(
+            self.root,
+            self.cache,
+            xen=self._padded(self.cache.xen_old),
+            tboot_args=_TBOOT,
+            xen_args=XEN_WORDS,
+            kernel_args=LINUX_WORDS,
+        )
 
     def configure(self, **more: object) -> None:
         """Write /etc/aemseal.yaml (JSON is YAML)."""
@@ -140,6 +147,12 @@ class BootWorld:
     def install_xen(self, xen: Path) -> None:
         """Overwrite Xen in /boot, as a respin does."""
         self.files.xen.write_bytes(self._padded(xen).read_bytes())
+
+    def change_menu(self, old: str, new: str) -> None:
+        """Change what the measured entry of grub.cfg says, and nothing else of it."""
+        menu = self.files.grub_cfg.read_text(encoding="utf-8")
+        assert old in menu
+        self.files.grub_cfg.write_text(menu.replace(old, new, 1), encoding="utf-8")
 
     # --- the tool, while the PC is off ---
 
@@ -188,11 +201,71 @@ class BootWorld:
         )
         return Ran(done.returncode, done.stdout, done.stderr)
 
-    def enrol(self) -> None:
+    def did(self, *words: str, stdin: str = "") -> str:
+        """Give a command that has to succeed; return what it printed."""
+        ran = self.aemseal(*words, stdin=stdin)
+        assert ran.code == 0, ran.told
+        return ran.out
+
+    def enrol(self, *words: str) -> None:
         """Seal the text from a boot that ran no hook: the next boot is staged."""
         self.pretend_boot()
-        ran = self.aemseal("enrol", "text", stdin=SECRET)
-        assert ran.code == 0, ran.told
+        self.did("enrol", "text", *words, stdin=SECRET)
+
+    def boot_here(self, pin: str = "") -> Ran:
+        """Boot without QEMU: the launch, then the shipped hook, run on this machine.
+
+        For the way to where a case begins. `pin` is typed whenever one is asked for.
+        """
+        self.pretend_boot()
+        asker = self.folder / "asker"
+        asker.write_text(f"#!/bin/sh\necho '{pin}'\n", encoding="ascii")
+        asker.chmod(0o700)
+        done = subprocess.run(
+            [
+                *("sh", str(PROJECT / "boot-hooks/aemseal-unseal")),
+                *("-e", str(self.root / "var/lib/aemseal/hook")),
+                *("-r", str(self.root / "run/aemseal")),
+                *("-m", str(self.root / "boot/aemseal")),
+                *("-c", str(self.root / "proc/cmdline")),
+                *("-d", str(self.root / "dev/disk/by-uuid")),
+                *("-p", str(asker)),
+            ],
+            env={**os.environ, "TPM2TOOLS_TCTI": self.machine.tcti},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    def confirm_here(self, pin: str = "") -> None:
+        """Boot without QEMU, and have the boot that was staged be the accepted one."""
+        hook = self.boot_here(pin)
+        assert hook.code == 0, hook.told
+        self.did("confirm")
+
+    # --- as it was ---
+
+    @contextmanager
+    def as_it_was(self) -> Iterator[None]:
+        """Whatever becomes of the machine in here, it is put back as it was before."""
+        if self.machine.tpm.is_on:
+            self.machine.power_off()
+        with tempfile.TemporaryDirectory(dir=self.folder) as kept:
+            state, disk = Path(kept, "tpm"), Path(kept, "root")
+            state.mkdir()
+            self.machine.tpm.copy_state(state)
+            shutil.copytree(self.root, disk, symlinks=True)
+            try:
+                yield
+            finally:
+                if self.machine.tpm.is_on:
+                    self.machine.power_off()
+                self.machine.tpm.put_state(state)
+                shutil.rmtree(self.root)
+                disk.rename(self.root)
 
     # --- real boots ---
 
@@ -204,16 +277,31 @@ class BootWorld:
         return Measured(listening.data, listening.extends)
 
     @contextmanager
-    def pc(self, *, launched: bool = True, keeps: bool = False) -> Iterator[Pc]:
-        """Switch the PC on with a disk made of the files as they are now."""
+    def pc(
+        self,
+        *,
+        launched: bool = True,
+        keeps: bool = False,
+        more_disks: Sequence[Path] = (),
+        without_medium: bool = False,
+    ) -> Iterator[Pc]:
+        """Switch the PC on with a disk made of the files as they are now.
+
+        `launched` off: no dynamic launch takes place. `without_medium`: /boot is there,
+        and the folder with the sealed files is not.
+        """
         if self.machine.tpm.is_on:
             self.machine.power_off()
         disk = self.folder / "disk"
-        make_boot_disk(disk, self.root / "boot", BOOT_UUID, self.cache)
         launch = self.measured() if launched else None
+        with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
+            boot = Path(scratch, "boot")
+            left_out = shutil.ignore_patterns("aemseal") if without_medium else None
+            shutil.copytree(self.root / "boot", boot, symlinks=True, ignore=left_out)
+            make_boot_disk(disk, boot, BOOT_UUID, self.cache)
         with (
             QemuTpm(self.machine.tpm, launch) as tpm,
-            Pc(tpm, (disk, self.disk), self.folder, keeps=keeps) as pc,
+            Pc(tpm, (disk, self.disk, *more_disks), self.folder, keeps=keeps) as pc,
         ):
             yield pc
 

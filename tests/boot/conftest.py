@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Boots in QEMU: a minute each, so `make test-boot` asks for them and nobody else."""
+"""Boots in QEMU: half a minute each, so `make test-boot` asks for them and nobody else.
+
+A machine is made once for all the cases that begin with it; each case finds it as it
+was, whatever the one before did.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,42 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from boot_secrets import GuardedWorld
 from boot_world import BootWorld
 from tpm_sim.cache import Cache
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BootWorld]:
-    """A machine with a sealed text whose first boot is staged."""
+@pytest.fixture(scope="session")
+def _settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BootWorld]:
+    _require_boots()
+    with BootWorld(tmp_path_factory.mktemp("text"), Cache.default()) as world:
+        world.enrol()
+        world.confirm_here()
+        yield world
+
+
+@pytest.fixture(scope="session")
+def _guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedWorld]:
+    _require_boots()
+    with GuardedWorld(tmp_path_factory.mktemp("three"), Cache.default()) as world:
+        world.seal_three()
+        yield world
+
+
+@pytest.fixture
+def world(_settled: BootWorld) -> Iterator[BootWorld]:
+    """A machine with a sealed text, its boot accepted; nothing is staged."""
+    with _settled.as_it_was():
+        yield _settled
+
+
+@pytest.fixture
+def guarded(_guarded: GuardedWorld) -> Iterator[GuardedWorld]:
+    """One with a text, a one-time code and the disk's key, the latter behind a PIN."""
+    with _guarded.as_it_was():
+        yield _guarded
+
+
+def _require_boots() -> None:
     if not os.environ.get("AEMSEAL_BOOT"):
         pytest.skip("real boots are run by: make test-boot")
-    with BootWorld(tmp_path_factory.mktemp("boot"), Cache.default()) as world:
-        world.enrol()
-        yield world

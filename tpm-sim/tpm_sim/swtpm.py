@@ -37,6 +37,7 @@ _CMD_HASH_DATA = 7
 _CMD_HASH_END = 8
 _HASH_DATA_LIMIT = 4096
 _PCRS_AT_ONCE = 8
+_STATE_FILES = "tpm2-00.*"
 _SWTPM_BANKS = (
     HashAlgorithm.SHA1,
     HashAlgorithm.SHA256,
@@ -115,6 +116,24 @@ class Swtpm:
         """Cut the power and throw the TPM away with all its state."""
         self.power_cut()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def copy_state(self, folder: Path) -> None:
+        """Copy what the TPM keeps over a power-off into a folder; it must be off."""
+        self._require_off()
+        for path in self._folder.glob(_STATE_FILES):
+            shutil.copy(path, folder)
+
+    def put_state(self, folder: Path) -> None:
+        """Have the TPM be as it was when its state was copied there; it must be off."""
+        self._require_off()
+        for path in self._folder.glob(_STATE_FILES):
+            path.unlink()
+        for path in folder.glob(_STATE_FILES):
+            shutil.copy(path, self._folder)
+
+    def _require_off(self) -> None:
+        if self._process is not None:
+            raise SimulationError("the TPM is on")
 
     def hash_sequence(self, data: bytes) -> None:
         """Do what the processor does at locality 4: HASH_START, HASH_DATA, HASH_END.
