@@ -212,6 +212,8 @@ def verb_status(run: Run) -> int:
         )
         if state is not run.state and not run.is_recorded:
             _keep_check(run, state)
+        if not run.is_recorded:
+            found = replace(found, absent=_absent(run))
         if run.count_now is not None:
             found = counted(found, run.tpm, run.host, run.state)
         if found.problem is None and run.lockout is not None:
@@ -229,13 +231,18 @@ def verb_status(run: Run) -> int:
 
 def _with_a_medium(run: Run, step: str) -> str:
     """Say of a boot that will show the secret what it needs, where none is at hand."""
-    media = run.require_state().media
     if step not in (steps.NOTHING, steps.REBOOT):
         return step
-    if any(run.files.exists(each.path) for each in media):
+    absent = _absent(run)
+    if len(absent) < len(run.require_state().media):
         return step
-    labels = ", ".join(each.label for each in media)
-    return steps.NEEDS_MEDIUM.format(step, labels)
+    return steps.NEEDS_MEDIUM.format(step, ", ".join(absent))
+
+
+def _absent(run: Run) -> tuple[str, ...]:
+    """Name the media that are not at hand."""
+    media = run.require_state().media
+    return tuple(each.label for each in media if not run.files.exists(each.path))
 
 
 def _keep_check(run: Run, looked: VaultState) -> None:

@@ -11,7 +11,8 @@ from aemseal.flows.attendance import SwitchedOn
 from aemseal.flows.fallback_entries import FallbackBoot
 from aemseal.flows.moves import NOT_ACCEPTED
 from aemseal.flows.state import KeptSecret, SealedBoot, VaultState
-from aemseal.flows.status import Status
+from aemseal.flows.status import SHOWN, Status
+from aemseal.measure import advice
 from aemseal.measure.boot_entry import Role
 from aemseal.measure.claims import Measurement, Prediction, SourceKind
 from aemseal.measure.consent import asked_for
@@ -179,6 +180,10 @@ def explanation_lines(
         lines.append(f"known as: {explanation.known_as}")
     if explanation.differences > 1:
         lines.append(f"also differ: {_others(explanation)}")
+    if explanation.outcome not in (None, SHOWN):
+        why = advice.OUTCOMES.get(explanation.outcome)
+        told = f"{explanation.outcome}: {why}" if why else explanation.outcome
+        lines.append(f"the boot hook said {told}")
     return lines
 
 
@@ -203,6 +208,8 @@ def status_report(status: Status) -> dict[str, Any]:
         "problem": status.problem.message if status.problem else None,
         "hint": status.problem.hint if status.problem else None,
         "stale_media": list(status.stale),
+        "absent_media": list(status.absent),
+        "overridden": status.overridden,
         "secrets": [
             {"name": each.name, "kind": each.kind, "pin": each.pin}
             for each in status.secrets

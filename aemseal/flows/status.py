@@ -12,6 +12,7 @@ from aemseal.flows.attendance import SwitchedOn, counted_now, switched_on
 from aemseal.flows.evidence import no_hook, read_hook_record, read_launch, require_hook
 from aemseal.flows.explain_search import recognise
 from aemseal.flows.fallback_entries import FallbackBoot
+from aemseal.flows.hook_word import hook_word, was_overridden
 from aemseal.flows.known_boots import known_boots
 from aemseal.flows.luks_boots import lost_key
 from aemseal.flows.media import MediumProblem
@@ -31,6 +32,7 @@ from aemseal.measure.differences import Seen, seen_in
 from aemseal.measure.explain import (
     Explanation,
     Verdict,
+    after_hook,
     explain,
     held_against,
     not_shown,
@@ -108,9 +110,17 @@ def explain_running(
     The launch is looked at first: without one nothing else matters. Then the TPM: a
     counter that is gone says nothing of the boot files, and one that went on without
     us (`is_settled`: no move was cut short) means an older disk, whose word on what is
-    accepted counts for nothing. Other EvidenceErrors are raised: what cannot be
-    verified is not explained away.
+    accepted counts for nothing. What the hook said is added. Other EvidenceErrors are
+    raised: what cannot be verified is not explained away.
     """
+    explanation = _explain_running(host, state, count_now, is_settled=is_settled)
+    word = hook_word(host)
+    return after_hook(explanation, word.outcome, overridden=word.overridden)
+
+
+def _explain_running(
+    host: Host, state: VaultState, count_now: CountNow | None, *, is_settled: bool
+) -> Explanation:
     if _is_unmeasured(host, state):
         return unmeasured()
     if count_now is not None:
@@ -164,7 +174,8 @@ class Status:
 
     `resets` are switch-ons without a confirmed boot, `tries` those of a PIN: None
     where there were none, where no secret has a PIN, and where no TPM can be asked.
-    `lost_key` is of a keyfile that opens no disk.
+    `lost_key` is of a keyfile that opens no disk. `absent` are the labels of the media
+    that are not at hand now. `overridden` says that the boot hook refused this boot.
     """
 
     accepted: tuple[SealedBoot, ...]
@@ -181,6 +192,8 @@ class Status:
     tries: Tries | None = None
     fallbacks: tuple[FallbackBoot, ...] = ()
     lost_key: VaultError | None = None
+    absent: tuple[str, ...] = ()
+    overridden: bool = False
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -189,8 +202,15 @@ class Status:
             self.resets and self.resets.sentence,
             self.tries and self.tries.warning,
             self.lost_key and f"{self.lost_key.message}; {self.lost_key.hint}",
+            self.overridden and _OVERRIDDEN,
         )
         return tuple(each for each in told if each)
+
+
+_OVERRIDDEN = (
+    "the boot hook refused this boot, and somebody typed the words to start it all the "
+    "same; see: aemseal explain"
+)
 
 
 class CutShortError(VaultError):
@@ -282,6 +302,7 @@ def status(
         secrets=state.secrets,
         fallbacks=beside,
         lost_key=lost_key(state),
+        overridden=was_overridden(host),
     )
     return replace(result, next_step=_next_step(result)), state
 

@@ -74,13 +74,21 @@ OUTCOMES = {
     "lockout": "the TPM was in lockout",
     "tpm-changed": "the TPM had lost our key or counter",
     "no-tpm": "the TPM did not answer the hook",
+    "no-launch": "there was no dynamic launch",
     "no-luks": "the header of an encrypted disk could not be measured",
     "cap-failed": "PCR 13 could not be capped",
     "failed": "the hook was interrupted",
     "wrong-pin": "the PIN was wrong three times",
     "no-pin": "no PIN was typed",
 }
-"""The outcomes of docs/slot-format.md that an accepted boot can have."""
+"""The outcomes of docs/slot-format.md other than unsealed, in words."""
+
+OVERRIDDEN = (
+    "The boot hook refused this boot, and somebody typed the words to start it all the "
+    "same. {} Unless it was you, and you expected this, take the passphrase typed "
+    "after it, and all that was open since, for seen: switch off, and change the "
+    "passphrase from an accepted boot."
+)
 
 SHUT = (
     "Do not type the passphrase: the TPM's counter has gone on, so this disk is an "

@@ -89,7 +89,9 @@ class Explanation:
     boot is, or, when it is none, that this one measurement is of. `differences` counts
     the measurements that differ from the closest boot; `others` are the roles of
     those besides the first, added ones apart. `held` is a blind boot held against what
-    could be predicted of it, None where nothing of it is on record.
+    could be predicted of it, None where nothing of it is on record. `outcome` is the
+    word of the boot hook's record (docs/slot-format.md), None where there is none;
+    `overridden` says that the hook refused, and that somebody went on all the same.
     """
 
     verdict: Verdict
@@ -103,6 +105,8 @@ class Explanation:
     differences: int = 0
     others: tuple[Role, ...] = ()
     held: Held | None = None
+    outcome: str | None = None
+    overridden: bool = False
 
 
 def explain(
@@ -155,6 +159,16 @@ def not_shown(explanation: Explanation, outcome: str) -> Explanation:
     why = advice.OUTCOMES.get(outcome, f"the hook said {outcome}")
     sentence = advice.NOT_SHOWN.format(explanation.known_as, why)
     return replace(explanation, advice=sentence)
+
+
+def after_hook(
+    explanation: Explanation, outcome: str | None, *, overridden: bool
+) -> Explanation:
+    """Add what the hook said of this boot, and whether somebody went on against it."""
+    sentence = explanation.advice
+    if overridden:
+        sentence = advice.OVERRIDDEN.format(sentence)
+    return replace(explanation, advice=sentence, outcome=outcome, overridden=overridden)
 
 
 def recognised(explanation: Explanation, known: Recognised) -> Explanation:

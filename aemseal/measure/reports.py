@@ -81,6 +81,8 @@ def explain_report(explanation: Explanation, files: FileChanges | None = None) -
         "advice": explanation.advice,
         "differences": explanation.differences,
         "prediction": explanation.held and _held(explanation.held),
+        "hook_outcome": explanation.outcome,
+        "overridden": explanation.overridden,
         **_files(files),
     }
 

@@ -144,6 +144,8 @@ SHAPES: Mapping[str, Any] = {
         "next_boot": {"accepted", "staged", "not-accepted", "retired", "unknown"},
         "checked": (time, NONE),
         "next_step": str,
+        "absent_media": [str],
+        "overridden": bool,
         "fallbacks": [
             {
                 "title": str,
@@ -213,6 +215,8 @@ SHAPES: Mapping[str, Any] = {
             },
             NONE,
         ),
+        "hook_outcome": (str, NONE),
+        "overridden": bool,
         "files": [changed_file],
         "files_note": (str, NONE),
     },
