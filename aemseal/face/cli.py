@@ -101,10 +101,13 @@ def parser() -> _Parser:
     _add_pin(enrolling)
     _add_reseal(add("reseal", moves.verb_reseal, "stage the next boot beside this one"))
     add("cancel", moves.verb_cancel, "take a staged boot back")
-    add(
-        "confirm",
-        moves.verb_confirm,
-        "keep this boot, retire the one before",
+    confirming = add(
+        "confirm", moves.verb_confirm, "keep this boot, retire the one before"
+    )
+    confirming.add_argument(
+        "--all-media",
+        action="store_true",
+        help="sign nothing while a medium is away that is not stale yet",
     )
     add("explain", looks.verb_explain, "why this boot was not accepted")
     _add_recover(add("recover", recover.verb_recover, _RECOVER))

@@ -163,6 +163,7 @@ def verb_confirm(run: Run) -> int:
             done = confirm_running(
                 *(vault, state, run.host, run.config.fallback_entries),
                 rotate=run.config.rotate,
+                all_media=run.arguments.all_media,
             )
         except NotAcceptedError as error:
             why = explain_running(run.host, state, None)

@@ -165,7 +165,8 @@ class Circumstances:
     where it is not known. `titles` are those of the configured fallback entries
     (fallback.titles_of). `rotate` has a boot that is accepted already signed for anew,
     so that a copied medium is dead. `again` is what is known of such a boot now, to be
-    kept instead of what was; `seen` are the files beside it.
+    kept instead of what was; `seen` are the files beside it. With `all_media` nothing
+    is signed for while a medium is away that is not stale yet: it would show nothing.
     """
 
     next_policy: bytes | None = None
@@ -173,6 +174,7 @@ class Circumstances:
     rotate: bool = False
     again: Baseline | None = None
     seen: SeenFiles | None = None
+    all_media: bool = False
 
 
 NOTHING_KNOWN = Circumstances()
@@ -188,11 +190,14 @@ def confirm(
 
     A boot staged since this one started stays staged, unless it holds a component that
     is retired now. NotAcceptedError when the running boot is neither accepted nor
-    staged.
+    staged, VaultError when `known.all_media` forbids it.
     """
     require_accepted(state, running.policy)
     if standing(state, running.policy) == ACCEPTED:
         return _confirm_again(vault, state, running, known)
+    why_not = _would_be_stale(vault, state, known)
+    if why_not is not None:
+        raise VaultError(why_not, "mount it, then: aemseal confirm")
     staged = next(boot for boot in state.staged if boot.policy == running.policy)
     if not is_named(staged, known.titles):
         staged = replace(staged, fallback=False)
@@ -237,7 +242,10 @@ def _confirm_again(
     if here.fallback and not is_named(here, known.titles):
         here = replace(here, fallback=False)
         state = _with(state, here)
+    why_not = _would_be_stale(vault, state, known)
     after, retired, promoted = _tidied(state, here, running, known)
+    if why_not is not None and _count(after) < _count(state):
+        after, retired, promoted = state, (), ()
     if known.again is not None:
         boot = replace(known.again, title=here.boot.title)
         after = _with(after, replace(here, boot=boot))
@@ -246,9 +254,8 @@ def _confirm_again(
         after = replace(after, checked=_checked(known, running, after))
     after = replace(after, seen=known.seen or state.seen)
     has_fewer = _count(after) < _count(state)
-    why_not = None
     if known.rotate and not has_fewer:
-        why_not = _no_medium(vault, state)
+        why_not = why_not or _no_medium(vault, state)
     is_published = has_fewer or (known.rotate and why_not is None)
     if is_published:
         after = vault.publish(after, "confirm")
@@ -261,7 +268,7 @@ def _confirm_again(
         was_staged=False,
         fallbacks=_names(promoted),
         rotated=is_published,
-        not_rotated=why_not,
+        not_rotated=why_not if known.rotate else None,
     )
 
 
@@ -289,6 +296,17 @@ def _tidied(
     accepted = (*accepted, *promoted)
     after = replace(_retiring(state, retired), accepted=accepted, staged=staged)
     return after, retired, promoted
+
+
+def _would_be_stale(
+    vault: Vault, state: VaultState, known: Circumstances
+) -> str | None:
+    """Name a medium that `all_media` is about: away, and not stale yet."""
+    if not known.all_media:
+        return None
+    fresh = [each for each in state.media if each.label not in state.stale]
+    away = [each.label for each in fresh if not vault.files.exists(each.path)]
+    return f"medium {', '.join(away)} is not at hand" if away else None
 
 
 def _no_medium(vault: Vault, state: VaultState) -> str | None:

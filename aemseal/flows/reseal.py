@@ -272,11 +272,13 @@ def confirm_running(
     fallbacks: Sequence[str] = (),
     *,
     rotate: bool = False,
+    all_media: bool = False,
 ) -> Confirmation:
     """Hold the running boot against what was predicted, and commit it.
 
-    `fallbacks` name the configured fallback entries, `rotate` is the configuration's.
-    NotAcceptedError when it is neither the staged boot nor an accepted one.
+    `fallbacks` name the configured fallback entries, `rotate` is the configuration's,
+    `all_media` the person's (Circumstances). NotAcceptedError when it is neither the
+    staged boot nor an accepted one.
     """
     look = survey(host, None, state)
     running = running_boot(look, state)
@@ -286,6 +288,7 @@ def confirm_running(
         rotate=rotate,
         again=refreshed(look, state.seen),
         seen=seen_now(host, beside_now(look)),
+        all_media=all_media,
     )
     return confirm(vault, state, running, known)
 
