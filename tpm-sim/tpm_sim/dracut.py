@@ -13,6 +13,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tpm_sim.cache import PROJECT, Cache
@@ -31,27 +33,41 @@ _DRIVERS = "ahci ata_piix sd_mod dm_crypt ext4 xts aesni_intel crc32c_generic"
 
 def build_initramfs(root: Path, cache: Cache, *, systemd: bool = True) -> None:
     """Build the image of a machine; CalledProcessError when dracut fails."""
-    (modules,) = (cache.folder / "linux-modules/lib/modules").iterdir()
-    names = (*_COMMON, "aemseal", *(_SYSTEMD if systemd else ()))
-    with tempfile.TemporaryDirectory(prefix="dracut-") as scratch:
-        base = _linked_base(Path(scratch))
-        subprocess.run(
-            [
-                *("dracut", "--force", "--no-hostonly", "--no-hostonly-cmdline"),
-                *("--nofscks", "--zstd", "--quiet", "--kmoddir", str(modules)),
-                *("--drivers", _DRIVERS, "-m", " ".join(names)),
-                *(str(root / IMAGE), modules.name),
-            ],
-            env={
-                **os.environ,
-                "dracutbasedir": str(base),
-                "AEMSEAL_PROGRAMS": str(_HOOKS),
-                "AEMSEAL_FILES": str(root / "var/lib/aemseal/hook"),
-            },
-            stdin=subprocess.DEVNULL,
-            check=True,
-            timeout=_TIMEOUT,
+    files = str(root / "var/lib/aemseal/hook")
+    environment = {"AEMSEAL_PROGRAMS": str(_HOOKS), "AEMSEAL_FILES": files}
+    with linked_base(_HOOKS / "dracut") as base:
+        run_dracut(
+            root / IMAGE, cache, base, ("aemseal",), systemd=systemd, **environment
         )
+
+
+def run_dracut(
+    image: Path,
+    cache: Cache,
+    base: Path,
+    names: Sequence[str] = (),
+    *,
+    systemd: bool = True,
+    **environment: str,
+) -> None:
+    """Build an image of what every machine has and the modules `names` in `base`.
+
+    CalledProcessError when dracut fails.
+    """
+    (modules,) = (cache.folder / "linux-modules/lib/modules").iterdir()
+    names = (*_COMMON, *names, *(_SYSTEMD if systemd else ()))
+    subprocess.run(
+        [
+            *("dracut", "--force", "--no-hostonly", "--no-hostonly-cmdline"),
+            *("--nofscks", "--zstd", "--quiet", "--kmoddir", str(modules)),
+            *("--drivers", _DRIVERS, "-m", " ".join(names)),
+            *(str(image), modules.name),
+        ],
+        env={**os.environ, "dracutbasedir": str(base), **environment},
+        stdin=subprocess.DEVNULL,
+        check=True,
+        timeout=_TIMEOUT,
+    )
 
 
 def build_command(root: Path) -> list[str]:
@@ -60,17 +76,18 @@ def build_command(root: Path) -> list[str]:
     return ["/usr/bin/env", path, sys.executable, "-m", "tpm_sim.dracut", str(root)]
 
 
-def _linked_base(base: Path) -> Path:
-    """Make a dracut folder of links, with our module among the others."""
-    (base / "modules.d").mkdir()
-    for each in _DRACUT.iterdir():
-        if each.name != "modules.d":
-            (base / each.name).symlink_to(each)
-    for each in (_DRACUT / "modules.d").iterdir():
-        (base / "modules.d" / each.name).symlink_to(each)
-    for each in (_HOOKS / "dracut").iterdir():
-        (base / "modules.d" / each.name).symlink_to(each)
-    return base
+@contextmanager
+def linked_base(more: Path) -> Iterator[Path]:
+    """Make a dracut folder of links, with the modules in `more` among the others."""
+    with tempfile.TemporaryDirectory(prefix="dracut-") as scratch:
+        base = Path(scratch)
+        (base / "modules.d").mkdir()
+        for each in _DRACUT.iterdir():
+            if each.name != "modules.d":
+                (base / each.name).symlink_to(each)
+        for each in (*(_DRACUT / "modules.d").iterdir(), *more.iterdir()):
+            (base / "modules.d" / each.name).symlink_to(each)
+        yield base
 
 
 if __name__ == "__main__":
