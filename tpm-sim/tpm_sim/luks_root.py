@@ -8,6 +8,7 @@ bits little endian).
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -45,17 +46,37 @@ def make_luks_root(
 
     `more` are lines of sh that its init runs before it powers off.
     """
+    with image.open("wb") as disk:
+        disk.truncate(_PAYLOAD_AT + _SIZE)
+    _format(image, uuid)
+    rewrite_luks_root(image, cache, verdict, more)
+
+
+def rewrite_luks_root(
+    image: Path, cache: Cache, verdict: str, more: str = "", files: Path | None = None
+) -> None:
+    """Write the root anew behind the header that is there: that one is not touched.
+
+    So what was measured of the disk stays as it is. `files` is a folder whose files
+    are laid over the root's; links in it stay links.
+    """
     with tempfile.TemporaryDirectory(prefix="root-") as scratch:
         tree, plain = Path(scratch, "tree"), Path(scratch, "plain")
         _root_tree(tree, cache, _INIT.format(verdict=verdict, more=more))
+        if files is not None:
+            shutil.copytree(files, tree, symlinks=True, dirs_exist_ok=True)
         make_file_system(plain, tree, _ROOT_UUID, _SIZE, label="root")
         payload = plain.read_bytes()
-    with image.open("wb") as disk:
-        disk.truncate(_PAYLOAD_AT + len(payload))
-    key = _format(image, uuid)
     with image.open("r+b") as disk:
         disk.seek(_PAYLOAD_AT)
-        disk.write(_encrypted(payload, key))
+        disk.write(_through_xts(payload, _volume_key(image), encrypts=True))
+
+
+def read_luks_root(image: Path) -> bytes:
+    """Return the root's file system, decrypted: an ext4 image."""
+    with image.open("rb") as disk:
+        disk.seek(_PAYLOAD_AT)
+        return _through_xts(disk.read(_SIZE), _volume_key(image), encrypts=False)
 
 
 def _root_tree(tree: Path, cache: Cache, init: str) -> None:
@@ -70,8 +91,8 @@ def _root_tree(tree: Path, cache: Cache, init: str) -> None:
     (tree / "sbin/init").chmod(0o755)
 
 
-def _format(image: Path, uuid: str) -> bytes:
-    """Make the header, cheap to open, and return the volume key."""
+def _format(image: Path, uuid: str) -> None:
+    """Make the header, cheap to open."""
     _cryptsetup(
         *("luksFormat", "--type", "luks2", "--batch-mode", "--uuid", uuid),
         *("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"),
@@ -80,6 +101,9 @@ def _format(image: Path, uuid: str) -> bytes:
         *("--cipher", "aes-xts-plain64", "--key-size", "512"),
         *("--key-file", "-", str(image)),
     )
+
+
+def _volume_key(image: Path) -> bytes:
     with tempfile.TemporaryDirectory(prefix="key-") as scratch:
         key = Path(scratch, "volume-key")
         _cryptsetup(
@@ -89,13 +113,14 @@ def _format(image: Path, uuid: str) -> bytes:
         return key.read_bytes()
 
 
-def _encrypted(data: bytes, key: bytes) -> bytes:
+def _through_xts(data: bytes, key: bytes, *, encrypts: bool) -> bytes:
     cipher = algorithms.AES(key)
     result = bytearray()
     for number in range(len(data) // _SECTOR):
-        mode = modes.XTS(number.to_bytes(16, "little"))
         sector = data[number * _SECTOR : (number + 1) * _SECTOR]
-        result += Cipher(cipher, mode).encryptor().update(sector)
+        both = Cipher(cipher, modes.XTS(number.to_bytes(16, "little")))
+        way = both.encryptor() if encrypts else both.decryptor()
+        result += way.update(sector)
     return bytes(result)
 
 
