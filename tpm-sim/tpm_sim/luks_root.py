@@ -23,6 +23,7 @@ _PAYLOAD_AT = 1 << 20
 _SECTOR = 512
 _SIZE = 24 << 20
 _ROOT_UUID = "5b0c3a52-51a5-4a7c-9a55-2f0d6a1e0a11"
+_PLAIN_UUID = "9c41f7d8-0a6e-4a0e-8f7e-6d1b0c2f4e53"
 _TIMEOUT = 60.0
 
 _INIT = """\
@@ -77,6 +78,17 @@ def read_luks_root(image: Path) -> bytes:
     with image.open("rb") as disk:
         disk.seek(_PAYLOAD_AT)
         return _through_xts(disk.read(_SIZE), _volume_key(image), encrypts=False)
+
+
+def make_plain_root(image: Path, cache: Cache, verdict: str) -> None:
+    """Write a root that says `verdict` and lies on no encrypted disk: an impostor's.
+
+    It has the label of the genuine one, "root", and another UUID.
+    """
+    with tempfile.TemporaryDirectory(prefix="root-") as scratch:
+        tree = Path(scratch, "tree")
+        _root_tree(tree, cache, _INIT.format(verdict=verdict, more=""))
+        make_file_system(image, tree, _PLAIN_UUID, _SIZE, label="root")
 
 
 def _root_tree(tree: Path, cache: Cache, init: str) -> None:
