@@ -101,9 +101,14 @@ class Pc:
     # --- the console ---
 
     @property
+    def output(self) -> bytes:
+        """Every byte on the console so far."""
+        return self._log.read_bytes()
+
+    @property
     def console(self) -> str:
         """Everything on the console so far, without escapes and carriage returns."""
-        text = self._log.read_bytes().decode("utf-8", "replace")
+        text = self.output.decode("utf-8", "replace")
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\x1b[=>c]", "", text)
 
     def wait_for(self, pattern: str, seconds: float) -> str:
