@@ -11,8 +11,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from boot_world import BOOT_UUID, BootWorld
+from boot_world import BootWorld
 from scenes import is_refused, write_down
+from tpm_sim.boot_directory import BOOT_UUID
 from tpm_sim.boot_disk import make_boot_disk, make_file_system
 
 pytestmark = pytest.mark.tpm

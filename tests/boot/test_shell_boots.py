@@ -8,8 +8,9 @@ has all that the hook has, and the disk open besides.
 from __future__ import annotations
 
 import pytest
-from boot_world import BOOT_UUID, PROMPT, SECRET, VERDICT, BootWorld
+from boot_world import PROMPT, SECRET, VERDICT, BootWorld
 from scenes import shows_the_secret, write_down
+from tpm_sim.boot_directory import BOOT_UUID
 from tpm_sim.luks_root import PASSPHRASE
 from tpm_sim.qemu import Pc
 
