@@ -28,7 +28,9 @@ LOOK_AROUND = f"""
 b=/bin/busybox
 echo INSIDE-BEGIN
 cd /run/aemseal && for each in *; do echo "hook $each"; done
-cd /run/cryptsetup-keys.d && for each in *.key; do [ ! -e $each ] || echo key $each; done
+cd /run/cryptsetup-keys.d && for each in *.key; do
+    [ ! -e $each ] || echo key $each
+done
 $b grep -rlF 'Show the secret that proves' /run/log | $b sed 's/^/journal /'
 $b grep -rlF -e '{SECRET}' -e '{PIN}' /run | $b sed 's/^/telling /'
 echo INSIDE-END
