@@ -5,6 +5,8 @@
 # its VERSION is there. Layout:
 #   tboot/{boot/tboot.gz,usr/sbin/lcp2_mlehash,usr/sbin/tb_polgen}
 #   grub-emu/usr/bin/grub-emu
+#   grub-config/{etc/grub.d,usr/sbin/grub-mkconfig,usr/share/grub/grub-mkconfig_lib}
+#   grub-config/usr/bin/{grub-script-check,grub-file}
 #   xen-old/boot/xen-*.{gz,efi}  xen-new/boot/xen-*.{gz,efi}  linux/boot/vmlinuz-*
 # Where the archives offer one version of Xen only, there is no xen-new; linux-new
 # holds another kernel instead.
@@ -67,7 +69,7 @@ unpack_xen_and_linux() {
 }
 
 cache_is_complete() {
-    for folder in tboot grub-emu xen-old linux; do
+    for folder in tboot grub-emu grub-config xen-old linux; do
         [ -f "$cache/$folder/VERSION" ] || return 1
     done
     knows_efi xen-old || return 1
@@ -80,4 +82,7 @@ mkdir -p "$cache"
 know_package_lists
 unpack tboot tboot "$(latest tboot)" ./boot/tboot.gz ./usr/sbin
 unpack grub-emu grub-emu "$(latest grub-emu)" ./usr/bin/grub-emu
+unpack grub-config grub-common "$(latest grub-common)" ./etc/grub.d \
+    ./usr/sbin/grub-mkconfig ./usr/share/grub/grub-mkconfig_lib \
+    ./usr/bin/grub-script-check ./usr/bin/grub-file
 unpack_xen_and_linux

@@ -55,6 +55,11 @@ class Cache:
         return self._one("grub-emu", "usr/bin/grub-emu")
 
     @property
+    def grub_config(self) -> Path:
+        """Return the folder with grub-mkconfig, its library and the stock grub.d."""
+        return self._one("grub-config", "VERSION").parent
+
+    @property
     def xen_old(self) -> Path:
         """Return the older version of Xen, or the only one."""
         return self._one("xen-old", "boot/xen-*.gz")
