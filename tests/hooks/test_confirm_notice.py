@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from confirm_world import CONFIRM, NOTICE
+from after_boot import CONFIRM, NOTICE
 from hook_program import SHELLS, of_shell
 
 every_shell = pytest.mark.parametrize("shell", SHELLS, ids=of_shell)

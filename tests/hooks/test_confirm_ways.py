@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confirm_world import CONFIRM, NOTHING_DONE, Told, after_boot
+from after_boot import CONFIRM, NOTHING_DONE, Told, after_boot
 from hook_program import SHELLS, of_shell
 
 every_shell = pytest.mark.parametrize("shell", SHELLS, ids=of_shell)

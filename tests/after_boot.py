@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-CONFIRM = Path(__file__).parents[2] / "boot-hooks" / "aemseal-confirm"
+CONFIRM = Path(__file__).parents[1] / "boot-hooks" / "aemseal-confirm"
 NOTICE = CONFIRM.with_name("aemseal-notice")
 NOTHING_DONE = "Nothing was confirmed, and nothing was sealed anew."
 
