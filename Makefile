@@ -79,6 +79,7 @@ lint: setup
 	shellcheck --external-sources --check-sourced boot-hooks/aemseal-boot
 	shellcheck boot-hooks/aemseal-root
 	shellcheck boot-hooks/dracut/*/*.sh
+	shellcheck boot-hooks/grub.d/*
 
 setup:
 	@sh setup/setup.sh

@@ -30,6 +30,11 @@ menuentry_id menuentry_options 200_final nativedisk_cmd timeout_style
 """
 """What GRUB 2.06 sets to "y", each as feature_NAME (normal/main.c)."""
 
+_NO_ENTRY = (
+    "no entry of grub.cfg is a measured boot: 99_linux_xen_aemseal writes one, with "
+    "GRUB_AEMSEAL=true in /etc/default/grub, when grub-mkconfig runs"
+)
+
 
 class NoWorld:
     """A world without any further file."""
@@ -157,7 +162,7 @@ class GrubMenu:
     def _hint(self) -> str:
         titles = [f"{entry.path!r}" for entry in self.measured_entries()]
         if not titles:
-            return "no entry of grub.cfg is a measured boot"
+            return _NO_ENTRY
         return f"measured are: {', '.join(titles)}"
 
 

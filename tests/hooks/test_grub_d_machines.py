@@ -85,6 +85,19 @@ def test_the_entry_is_launched_and_the_tool_predicts_the_next_boot(
         assert found["resume"]["result"] == "ok"
 
 
+@pytest.mark.parametrize("booted", ["tboot-da"], indirect=True)
+def test_the_kernel_before_the_newest_is_predicted_by_its_id(
+    booted: Booted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    booted.grub.add_kernel("6.6.69-1")
+    booted.grub.mkconfig()
+    booted.machine.boot()
+    fallback = booted.aemseal(capsys, "predict", "--entry", "aemseal-tboot-older-1")
+    assert fallback["complete"]
+    kernels = [e for e in fallback["measurements"] if e["role"] == "kernel"]
+    assert [each["source"]["path"] for each in kernels] == ["/boot/vmlinuz-6.6.68-1"]
+
+
 @pytest.mark.parametrize("booted", ["trenchboot-txt"], indirect=True)
 def test_trenchboots_entry_is_anti_evil_maids_with_the_words_of_the_design(
     booted: Booted,

@@ -3,7 +3,8 @@
 
 No distribution ships a Xen that TrenchBoot can launch. `launchable` makes one of any
 xen.gz: "a Debian Xen with an MLE header patched in". The header stands where
-TrenchBoot's Xen has it, behind the multiboot2 header; nothing here is ever run.
+TrenchBoot's Xen has it, behind the multiboot2 header. Only padding was there, so that
+Xen boots by GRUB as before; nothing enters it by the header.
 Sources: xen/arch/x86/boot/head.S of TrenchBoot's Xen (mle_header), grub-core/loader/
 multiboot_elfxx.c of TrenchBoot's GRUB (layout, search, size), tboot's mlehash.
 """
