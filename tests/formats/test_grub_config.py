@@ -145,8 +145,9 @@ class TestWhatIsMeasured:
         with pytest.raises(GrubError) as caught:
             menu.next_entry()
         assert f"is no measured boot: {why}" in caught.value.message
-        assert caught.value.hint.startswith("no entry of grub.cfg is a measured boot: ")
-        assert "GRUB_AEMSEAL=true in /etc/default/grub" in caught.value.hint
+        hint = caught.value.hint or ""
+        assert hint.startswith("no entry of grub.cfg is a measured boot: ")
+        assert "GRUB_AEMSEAL=true in /etc/default/grub" in hint
 
     def test_what_follows_boot_does_not_count(self) -> None:
         found = entry(f"menuentry a {{ {TBOOT}; boot; module /y; }}\n")
