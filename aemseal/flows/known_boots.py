@@ -17,8 +17,8 @@ from aemseal.measure.claims import (
     require_covered,
 )
 from aemseal.measure.explain import BootStatus, KnownBoot
-from aemseal.words.digest import PcrSelection
-from aemseal.words.errors import PredictionError, SelectionError
+from aemseal.words.digest import Digest, PcrSelection
+from aemseal.words.errors import BankError, PredictionError, SelectionError
 
 _TOO_FEW = (
     "take the file out of the boot entry; or take the vault down (aemseal remove) and "
@@ -70,6 +70,34 @@ def predicted_boot(
         raise PredictionError(error.message, _TOO_FEW) from None
     boot = Baseline.of_prediction(prediction)
     return sealed_boot(boot, policy_pcr(selection, values), since, known)
+
+
+def replayed(
+    measured: tuple[Measurement, ...], selection: PcrSelection
+) -> dict[int, Digest] | None:
+    """Return what measurements leave in the selected PCRs, before the hook's cap.
+
+    None where they do not suffice to tell.
+    """
+    replay = Prediction(stack="", map="", entry="", measurements=measured)
+    try:
+        values = replay.bank(selection.algorithm).values
+    except BankError:
+        return None
+    if any(pcr not in values for pcr in selection.pcrs):
+        return None
+    return {pcr: values[pcr] for pcr in selection.pcrs}
+
+
+def pcr_values(boot: SealedBoot, selection: PcrSelection) -> tuple[bytes, ...] | None:
+    """Return the selected PCRs of a boot, ascending; None where they are not known.
+
+    What is on record of it must give the very policy that it is sealed to.
+    """
+    values = replayed(boot.boot.measurements, selection)
+    if values is None or policy_pcr(selection, values) != boot.policy:
+        return None
+    return tuple(values[pcr].value for pcr in selection.pcrs)
 
 
 def known_boots(state: VaultState) -> tuple[KnownBoot, ...]:

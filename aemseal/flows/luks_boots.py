@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from aemseal.flows.known_boots import sealed_boot
+from aemseal.flows.known_boots import replayed, sealed_boot
 from aemseal.flows.secret import KEYFILE
 from aemseal.flows.state import KeptSecret, SealedBoot, VaultState
 from aemseal.formats.tpm_policy import MAX_BRANCHES, policy_pcr
 from aemseal.measure.baseline import Baseline
 from aemseal.measure.boot_entry import Role, luks_wanted
-from aemseal.measure.claims import Measurement, Prediction
+from aemseal.measure.claims import Measurement
 from aemseal.words.digest import Digest, PcrSelection
-from aemseal.words.errors import BankError, PredictionError, VaultError
+from aemseal.words.errors import PredictionError, VaultError
 from aemseal.world.luks_headers import LuksHeaders
 
 
@@ -132,14 +132,8 @@ def _with_header(
 
 def _policy(measured: tuple[Measurement, ...], selection: PcrSelection) -> bytes | None:
     """Replay measurements to a PolicyPCR digest; None where they do not suffice."""
-    replay = Prediction(stack="", map="", entry="", measurements=measured)
-    try:
-        values = replay.bank(selection.algorithm).values
-    except BankError:
-        return None
-    if any(pcr not in values for pcr in selection.pcrs):
-        return None
-    return policy_pcr(selection, {pcr: values[pcr] for pcr in selection.pcrs})
+    values = replayed(measured, selection)
+    return None if values is None else policy_pcr(selection, values)
 
 
 def has_headers_of(boot: SealedBoot, other: SealedBoot) -> bool:

@@ -6,9 +6,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from aemseal.flows.publishing import kept_vault_file
+from aemseal.flows.publishing import branches_of, kept_vault_file
 from aemseal.flows.state import VaultState
-from aemseal.formats.slot import VAULT_FILE, Acceptance, VaultFile, acceptance_file
+from aemseal.formats.slot import (
+    VAULT_FILE,
+    Acceptance,
+    VaultFile,
+    acceptance_file,
+    at_least_two,
+)
 from aemseal.formats.tpm_policy import policy_ref
 from aemseal.words.errors import AemsealError
 from aemseal.world.config import Medium
@@ -76,11 +82,11 @@ def _is_in_force(files: Files, state: VaultState, medium: Medium) -> bool:
     try:
         data = files.read(f"{medium.path}/{acceptance_file(state.count)}")
         found = None if data is None else Acceptance.parse(data)
+        branches = at_least_two(branches_of(state))
     except AemsealError:
         return False
-    boots = (*state.accepted, *state.staged)
     return found is not None and (
         found.count == state.count
-        and {branch.policy for branch in found.branches}
-        == {boot.policy for boot in boots}
+        and [branch.policy for branch in found.branches]
+        == [branch.policy for branch in branches]
     )

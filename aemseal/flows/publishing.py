@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from aemseal.flows.state import SealedBoot, VaultState
+from aemseal.flows.known_boots import pcr_values
+from aemseal.flows.state import VaultState
 from aemseal.formats.slot import (
+    MARK,
     VAULT_FILE,
     Acceptance,
     AcceptedBranch,
@@ -69,12 +71,13 @@ def load_key(files: Files, generation: int) -> SigningKey:
         ) from None
 
 
-def branches_of(state: VaultState) -> tuple[SealedBoot, ...]:
-    """Return the boots that a publish of this state accepts, in order.
+def branches_of(state: VaultState) -> tuple[AcceptedBranch, ...]:
+    """Return what a publish of this state signs, in order: accepted, MARK, staged.
 
-    VaultError when there is none, one too many or a retired one.
+    MARK is there where both are, and it is no ninth branch. VaultError when there is no
+    boot, one too many or a retired one.
     """
-    boots = (*state.accepted, *state.staged)
+    boots, selection = (*state.accepted, *state.staged), state.selection
     if not 1 <= len(boots) <= MAX_BRANCHES:
         raise VaultError(f"{len(boots)} boots cannot be accepted: 1 to {MAX_BRANCHES}")
     for boot in boots:
@@ -84,18 +87,25 @@ def branches_of(state: VaultState) -> tuple[SealedBoot, ...]:
                 "a retired boot is accepted again by your own word alone: start it, "
                 "then: aemseal recover",
             )
-    return boots
+    accepted, staged = (
+        tuple(
+            AcceptedBranch(each.policy, slug(each.name), pcr_values(each, selection))
+            for each in group
+        )
+        for group in (state.accepted, state.staged)
+    )
+    has_mark = accepted and staged and len(boots) < MAX_BRANCHES
+    return (*accepted, *((MARK,) if has_mark else ()), *staged)
 
 
 def sign(
     state: VaultState,
     medium: Medium,
-    boots: tuple[SealedBoot, ...],
+    branches: tuple[AcceptedBranch, ...],
     count: int,
     key: SigningKey,
 ) -> Acceptance:
     """Sign which boots one medium opens for while the counter stands at `count`."""
-    branches = tuple(AcceptedBranch(boot.policy, slug(boot.name)) for boot in boots)
     policy = approved_policy(branches, counter_name(state.counter), count)
     reference = policy_ref(state.generation, medium.label)
     return Acceptance(

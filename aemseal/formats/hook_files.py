@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The hook's configuration in the initramfs, and the record it leaves in /run.
 
-Format: docs/slot-format.md, record version 2; version 1 is read as well.
+Format: docs/slot-format.md, record version 3; 1 and 2 are read as well.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ CAP_DATA = b"aemseal cap"
 LUKS_PCR = 13
 UNSEALED = "unsealed"
 WRONG_PIN, NO_PIN, LOCKOUT = "wrong-pin", "no-pin", "lockout"
+TWO_DISKS = "two-disks"
 OUTCOMES = frozenset(
     {
         UNSEALED,
         *("not-accepted", "no-launch", "no-tpm", "tpm-changed", LOCKOUT),
         *("no-medium", "stale", "bad-medium", "not-enrolled", "cap-failed"),
-        *("no-luks", "failed", WRONG_PIN, NO_PIN),
+        *("no-luks", "failed", WRONG_PIN, NO_PIN, TWO_DISKS),
     }
 )
 """How the hook may end (docs/slot-format.md, the table of outcomes)."""
@@ -35,7 +36,14 @@ OUTCOMES = frozenset(
 APPROVED = frozenset({UNSEALED, WRONG_PIN, NO_PIN})
 """Outcomes that only a boot has which the TPM held to be an accepted one."""
 
-_SINCE_VERSION_2 = frozenset({WRONG_PIN, NO_PIN})
+BEFORE_UPDATE = "before-update"
+"""The one role of a boot that a record names: another one is staged."""
+
+_LATER_OUTCOMES = {
+    1: frozenset({WRONG_PIN, NO_PIN, TWO_DISKS}),
+    2: frozenset({TWO_DISKS}),
+}
+"""Of each version, what it could not say yet."""
 
 _MOST_LUKS_LINES = 16
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -69,8 +77,10 @@ class HookRecord:
     is absent when the cap failed; `outcome` is one of OUTCOMES. `count` and `branch`
     say which acceptance was used: there where the outcome is of APPROVED, and where a
     PIN met LOCKOUT; `opened` are the secrets that were unsealed then, none of them
-    named in a record of version 1. `selection` and `pin` (which storage key to trust)
-    are what the measured initramfs holds, whatever lies on the disk by now.
+    named in a record of version 1. `before_update` says that another boot was staged
+    when this one was accepted; no record before version 3 does. `selection` and `pin`
+    (which storage key to trust) are what the measured initramfs holds, whatever lies
+    on the disk by now.
     """
 
     selection: PcrSelection
@@ -81,14 +91,16 @@ class HookRecord:
     count: int | None = None
     branch: str | None = None
     opened: tuple[OpenedSecret, ...] = ()
+    before_update: bool = False
 
     @classmethod
     def parse(cls, data: bytes, what: str = "record") -> HookRecord:
         """Read the record; FormatError for anything that is not of this format."""
         reader = LineReader.of(what, data, RECORD_LIMIT)
-        version = reader.fields("aemseal-record", 1)[0]
-        if version not in ("1", "2"):
+        (text,) = reader.fields("aemseal-record", 1)
+        if text not in ("1", "2", "3"):
             raise reader.fail("another version of the format")
+        version = int(text)
         selection = _selection(reader)
         pin = reader.hex(reader.fields("pin", 1)[0], 32)
         luks = _luks(reader, selection.algorithm)
@@ -97,18 +109,20 @@ class HookRecord:
             digest = reader.fields("cap", 1)[0]
             cap = _digest(reader, selection.algorithm, digest)
         outcome = reader.fields("outcome", 1)[0]
-        is_first = version == "1"
-        if outcome not in OUTCOMES or (is_first and outcome in _SINCE_VERSION_2):
+        if outcome not in OUTCOMES - _LATER_OUTCOMES.get(version, frozenset()):
             raise reader.fail("not an outcome of the hook")
         count = branch = None
         opened: tuple[OpenedSecret, ...] = ()
-        met_lockout = outcome == LOCKOUT and not is_first and reader.next_is("count")
+        before_update = False
+        met_lockout = outcome == LOCKOUT and version > 1 and reader.next_is("count")
         if outcome in APPROVED or met_lockout:
             count = reader.number(reader.fields("count", 1)[0])
             branch = reader.name(reader.fields("branch", 1)[0])
-            opened = () if is_first else _opened(reader, outcome)
+            before_update = version > 2 and _before_update(reader)
+            opened = _opened(reader, outcome) if version > 1 else ()
         reader.finish()
-        return cls(selection, pin, luks, cap, outcome, count, branch, opened)
+        used = (count, branch, opened, before_update)
+        return cls(selection, pin, luks, cap, outcome, *used)
 
     @property
     def algorithm(self) -> HashAlgorithm:
@@ -142,6 +156,15 @@ def _luks(
             raise reader.fail(f"over {_MOST_LUKS_LINES} LUKS headers")
         found.append((uuid, _digest(reader, algorithm, digest)))
     return tuple(found)
+
+
+def _before_update(reader: LineReader) -> bool:
+    """Read the `role` line, where there is one."""
+    if not reader.next_is("role"):
+        return False
+    if reader.fields("role", 1) != [BEFORE_UPDATE]:
+        raise reader.fail("not a role of a boot")
+    return True
 
 
 def _opened(reader: LineReader, outcome: str) -> tuple[OpenedSecret, ...]:

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The files on a medium: the sealed secrets and the acceptance in force.
 
-Format and limits: docs/slot-format.md, version 1.
+Format and limits: docs/slot-format.md, `vault` version 1, `acceptance` version 2.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 
@@ -15,10 +16,17 @@ from aemseal.formats.tpm_policy import (
     policy_nv_equal,
     policy_or,
 )
+from aemseal.words.digest import PCR_COUNT, HashAlgorithm
 
 VAULT_FILE = "vault"
 VAULT_LIMIT = 32768
-ACCEPTANCE_LIMIT = 8192
+ACCEPTANCE_LIMIT = 32768
+"""Eight branches with all 24 PCRs of a SHA-512 bank are 27 KiB."""
+
+STAGED_MARK = hashlib.sha256(b"aemseal staged 1").digest()
+"""The branch between the accepted boots and the staged ones. No session gets there:
+what a policy command hashes is longer than these 16 bytes."""
+
 PART_SIZE = 128
 """The most bytes a TPM seals at once (TPM 2.0 part 2, MAX_SYM_DATA)."""
 
@@ -29,6 +37,8 @@ MAX_PARTS = 16
 MAX_SECRETS = 4
 SECRET_KINDS = ("text", "totp", "keyfile")
 _NV_HANDLE = re.compile("01[0-9a-f]{6}")
+_PCR_SIZES = frozenset(algorithm.size for algorithm in HashAlgorithm)
+_NOT_KNOWN = "-"
 
 
 def part_label(kind: str, number: int, parts: int) -> bytes:
@@ -170,22 +180,42 @@ def _read_secret(reader: LineReader) -> SealedSecret:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedBranch:
-    """One boot that may unseal: its PolicyPCR digest, and a name for the record."""
+    """One boot that may unseal: its PolicyPCR digest, and a name for the record.
+
+    `values` are the selected PCRs, ascending, as they are when the hook asks; None
+    where they are not known. A hint for the screen: no signature covers them.
+    """
 
     policy: bytes
     name: str
+    values: tuple[bytes, ...] | None = None
 
     def __post_init__(self) -> None:
         if not is_name(self.name):
             raise ValueError(f"branch name {self.name!r}")
+        if self.values is None:
+            return
+        if not 1 <= len(self.values) <= PCR_COUNT:
+            raise ValueError(f"{len(self.values)} PCR values, not 1 to {PCR_COUNT}")
+        if len(sizes := {len(each) for each in self.values}) > 1 or sizes - _PCR_SIZES:
+            raise ValueError("PCR values that are not of one bank")
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """How many PCR values of how many bytes; None where they are not known."""
+        return None if self.values is None else (len(self.values), len(self.values[0]))
+
+
+MARK = AcceptedBranch(STAGED_MARK, "staged")
 
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
     """A signed policy for one medium, in force while the counter equals `count`.
 
-    `branches` are 1 to 8; a lone one is written (and hashed) twice. `signature` is
-    a TPMT_SIGNATURE over the approval digest of `policy`.
+    `branches` are 1 to 8; a lone one is written (and hashed) twice. MARK, if it is
+    there, has branches before and behind it. `signature` is a TPMT_SIGNATURE over the
+    approval digest of `policy`.
     """
 
     generation: int
@@ -200,56 +230,86 @@ class Acceptance:
             raise ValueError(f"medium {self.medium!r}")
         if not 1 <= len(self.branches) <= MAX_BRANCHES:
             raise ValueError(f"an acceptance has 1 to {MAX_BRANCHES} branches")
+        if len({each.shape for each in self.branches} - {None}) > 1:
+            raise ValueError("PCR values of more than one selection")
+        policies = [each.policy for each in self.branches]
+        if STAGED_MARK in (policies[0], policies[-1]) or (
+            policies.count(STAGED_MARK) > 1
+        ):
+            raise ValueError("a mark of what is staged that is not between two boots")
 
     def to_bytes(self) -> bytes:
         """Write the file."""
         lines = [
-            "aemseal-acceptance 1",
+            "aemseal-acceptance 2",
             f"generation {self.generation}",
             f"medium {self.medium}",
             f"count {self.count}",
-            *(
-                f"branch {branch.policy.hex()} {branch.name}"
-                for branch in _at_least_two(self.branches)
-            ),
-            f"policy {self.policy.hex()}",
-            f"signature {self.signature.hex()}",
         ]
+        for branch in at_least_two(self.branches):
+            lines += [
+                f"branch {branch.policy.hex()} {branch.name}",
+                f"values {_values_text(branch.values)}",
+            ]
+        lines += [f"policy {self.policy.hex()}", f"signature {self.signature.hex()}"]
         return ("\n".join(lines) + "\n").encode("ascii")
 
     @classmethod
     def parse(cls, data: bytes, what: str = "acceptance") -> Acceptance:
         """Read the file; FormatError for anything that is not of this format.
 
-        A lone branch comes back as the two lines it was written as.
+        A lone branch comes back as the two that it was written as.
         """
         reader = LineReader.of(what, data, ACCEPTANCE_LIMIT)
-        if reader.fields("aemseal-acceptance", 1) != ["1"]:
+        if reader.fields("aemseal-acceptance", 1) != ["2"]:
             raise reader.fail("another version of the format")
         generation = reader.number(reader.fields("generation", 1)[0])
         medium = reader.name(reader.fields("medium", 1)[0])
         count = reader.number(reader.fields("count", 1)[0])
         branches = []
         while reader.next_is("branch"):
-            policy, name = reader.fields("branch", 2)
-            branches.append(AcceptedBranch(reader.hex(policy, 32), reader.name(name)))
+            branches.append(_read_branch(reader))
         policy_digest = reader.hex(reader.fields("policy", 1)[0], 32)
         signature = reader.hex(reader.fields("signature", 1)[0])
         reader.finish()
         if not 2 <= len(branches) <= MAX_BRANCHES:
             raise reader.fail(f"{len(branches)} branches instead of 2 to 8")
-        return cls(generation, medium, count, tuple(branches), policy_digest, signature)
+        try:
+            return cls(
+                generation, medium, count, tuple(branches), policy_digest, signature
+            )
+        except ValueError as error:
+            raise reader.fail(str(error)) from None
+
+
+def _read_branch(reader: LineReader) -> AcceptedBranch:
+    policy, name = reader.fields("branch", 2)
+    digest = reader.hex(policy, 32)
+    reader.name(name)
+    (text,) = reader.fields("values", 1)
+    values = None
+    if text != _NOT_KNOWN:
+        values = tuple(reader.hex(each) for each in text.split(","))
+    try:
+        return AcceptedBranch(digest, name, values)
+    except ValueError as error:
+        raise reader.fail(str(error)) from None
+
+
+def _values_text(values: tuple[bytes, ...] | None) -> str:
+    return _NOT_KNOWN if values is None else ",".join(each.hex() for each in values)
 
 
 def approved_policy(
     branches: tuple[AcceptedBranch, ...], counter_name: bytes, count: int
 ) -> bytes:
     """Return the policy an acceptance approves: PolicyPCR, PolicyOR, PolicyNV."""
-    digests = [branch.policy for branch in _at_least_two(branches)]
+    digests = [branch.policy for branch in at_least_two(branches)]
     return policy_nv_equal(policy_or(digests), counter_name, count)
 
 
-def _at_least_two(
+def at_least_two(
     branches: tuple[AcceptedBranch, ...],
 ) -> tuple[AcceptedBranch, ...]:
+    """Return the branches as PolicyOR takes them: a lone one twice."""
     return branches * 2 if len(branches) == 1 else branches

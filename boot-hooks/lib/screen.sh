@@ -5,19 +5,20 @@
 # sentence.
 #
 # Needs `outcome`, `run` and `work`; what the run came to know: `bank`, `pcrs`, `pin`,
-# `measured`, `cap_digest`, `count`, `branch`, `opened`; secrets.sh; `say`, `tell` and
-# `interrupted`. Sets `status`, the exit code.
+# `measured`, `cap_digest`, `count`, `branch`, `is_before`, `opened`, `differing`;
+# differ.sh and secrets.sh; `say`, `tell` and `interrupted`. Sets `status`, the exit code.
 
 write_record() {
     # Without a configuration there is no bank to write a record about.
     if [ -z "$bank" ] || [ -z "$pin" ] || [ -z "$work" ]; then return 0; fi
     {
-        printf 'aemseal-record 2\nbank %s\npcrs %s\n' "$bank" "$pcrs"
+        printf 'aemseal-record 3\nbank %s\npcrs %s\n' "$bank" "$pcrs"
         printf 'pin %s\n%s' "$pin" "$measured"
         if [ -n "$cap_digest" ]; then printf 'cap %s\n' "$cap_digest"; fi
         printf 'outcome %s\n' "$outcome"
         if was_accepted; then
             printf 'count %s\nbranch %s\n' "$count" "$branch"
+            if [ "$is_before" = yes ]; then printf 'role before-update\n'; fi
             for each in $opened; do
                 printf 'secret %s %s\n' "${each##*:}" "${each%%:*}"
             done
@@ -25,9 +26,14 @@ write_record() {
     } >"$work/record" && mv -f -- "$work/record" "$run/record"
 }
 
+old_boot='This is the boot from before the update that you staged.'
+
 # show: the secrets, or the outcome's one sentence, or both where the PIN was refused
-# after others had opened; sets the exit status.
+# after others had opened; before them whether an update waits. Sets the exit status.
 show() {
+    if [ "$is_before" = yes ] && was_accepted; then
+        printf 'aemseal: %s\n' "$old_boot" >&3
+    fi
     case $outcome in
         unsealed)
             status=0
@@ -36,7 +42,8 @@ show() {
             ;;
         not-accepted)
             status=10
-            words='This boot is not one that you accepted.'
+            tell_differing
+            words="This boot is not one that you accepted$difference."
             ;;
         no-launch)
             status=11
@@ -77,6 +84,10 @@ show() {
         no-luks)
             status=20
             words='The header of an encrypted disk could not be measured.'
+            ;;
+        two-disks)
+            status=24
+            words='Two disks answer to one name.'
             ;;
         wrong-pin)
             status=22

@@ -6,13 +6,17 @@
 #
 # Needs `medium` and `work`, bytes.sh, and for the acceptance `count` as the TPM has it.
 # Sets `generation`, `label`, `counter`, `public_key`, `policy_ref` and `sealed` from
-# the vault, `policy`, `signature`, `branch_files` and `branch_list` from the
-# acceptance. `sealed` has a word KIND:PIN:PARTS:NAME for each secret, in the vault's
+# the vault, `policy`, `signature`, `branch_files`, `branch_list` and `branch_values`
+# from the acceptance. `sealed` has a word KIND:PIN:PARTS:NAME for each secret, in the vault's
 # order. Writes $work/public.KIND.N, private.KIND.N and branch.N. Leaves with no-medium,
 # bad-medium and stale.
 
 vault_bytes=32768
-acceptance_bytes=8192
+acceptance_bytes=32768
+
+# Between the accepted branches and the staged ones: SHA-256 of `aemseal staged 1`,
+# which no session gets to. PolicyOR takes it with the others, so it cannot be moved.
+staged_mark=cae16cd79b907a5a7e7d280bcf3a3aab69e0ae4e16fef0bb4b5e8a1fe7a57e03
 
 # copy_in NAME LIMIT: a copy of at most LIMIT + 1 bytes. What is neither printable
 # ASCII nor a line feed is an exclamation mark in it, which no field may hold.
@@ -123,7 +127,7 @@ read_vault() {
 acceptance_line() {
     case "$want $key" in
         'title aemseal-acceptance')
-            [ "$rest" = 1 ] && want=generation
+            [ "$rest" = 2 ] && want=generation
             ;;
         'generation generation')
             is_number "$rest" || return 1
@@ -147,16 +151,46 @@ acceptance_line() {
             bytes "$rest" >"$work/branch.$branches" || return 1
             branch_files=$branch_files,$work/branch.$branches
             branch_list="$branch_list$newline$rest $tail"
+            if [ "$rest" = "$staged_mark" ]; then
+                [ "$mark_at" -eq 0 ] && [ "$branches" -gt 1 ] || return 1
+                mark_at=$branches
+            fi
+            want=values
+            ;;
+        'values values')
+            are_values "$rest" || return 1
+            branch_values="$branch_values$rest$newline"
+            want=branch
             ;;
         'branch policy')
-            [ "$branches" -ge 2 ] && is_hex "$rest" 64 64 &&
-                policy=$rest want=signature
+            [ "$branches" -ge 2 ] && [ "$mark_at" -lt "$branches" ] || return 1
+            is_hex "$rest" 64 64 && policy=$rest want=signature
             ;;
         'signature signature')
             is_hex "$rest" 4 1024 && signature=$rest want=end
             ;;
         *) return 1 ;;
     esac
+}
+
+# are_values TEXT: `-`, or a PCR's value for each of 1 to 24, all of one bank and as
+# many as in the lines before. Whether of this bank and selection, differ.sh sees.
+are_values() {
+    [ "$1" != - ] || return 0
+    tail=$1,
+    one=${1%%,*}
+    case ${#one} in
+        40 | 64 | 96 | 128) ;;
+        *) return 1 ;;
+    esac
+    values=0
+    while [ -n "$tail" ]; do
+        is_hex "${tail%%,*}" "${#one}" "${#one}" || return 1
+        tail=${tail#*,}
+        values=$((values + 1))
+        [ "$values" -le 24 ] || return 1
+    done
+    [ "${#1}" -eq "${values_size:=${#1}}" ]
 }
 
 read_acceptance() {
@@ -166,6 +200,9 @@ read_acceptance() {
     branches=0
     branch_files=''
     branch_list=''
+    branch_values=''
+    mark_at=0
+    values_size=''
     each_line acceptance_line "acceptance.$count" "$acceptance_bytes" ||
         leave bad-medium
     [ "$want" = end ] || leave bad-medium

@@ -3,7 +3,7 @@
 #
 # Tools that talk to the TPM: run, tidied up after, and the reason when one is refused.
 #
-# Needs `work`, `etc`, `bank`, `managed`, and bytes.sh. Sets `answered`, `loaded`,
+# Needs `work`, `etc`, `bank`, `managed`, bytes.sh and differ.sh. Sets `answered`, `loaded`,
 # `dirty`, and `code` (read_code, told_code). Leaves with what the TPM's response code
 # says.
 
@@ -59,7 +59,11 @@ judge() {
         if [ "$code" = none ]; then leave no-tpm; fi
     fi
     srk_is_ours || leave tpm-changed
-    if [ "$1" = not-accepted ]; then leave_if_unlaunched; fi
+    if [ "$1" = not-accepted ]; then
+        leave_if_unlaunched
+        outcome=not-accepted # whatever interrupts the look for the reason
+        find_differing
+    fi
     leave "$1"
 }
 

@@ -5,7 +5,7 @@
 #
 # Needs `etc`, `work`, `bank`, `pcrs`, the fields of slot.sh, bytes.sh, pin.sh and
 # tpm.sh. Sets `count` (before the acceptance is read: it says which), `branch`,
-# `approved` and `opened`, and writes $work/secret.KIND. Leaves with the outcome of the
+# `is_before`, `approved` and `opened`, and writes $work/secret.KIND. Leaves with the outcome of the
 # step that the TPM refused, or with no-pin.
 
 # read_counter: TPM2_NV_Read as its own bytes, with the index' empty authValue: one
@@ -71,6 +71,9 @@ satisfy() {
     case $branch_list in
         *"$newline$hex "*) ;;
         *) judge not-accepted ;;
+    esac
+    case $branch_list in
+        *"$newline$hex "*"$newline$staged_mark "*) is_before=yes ;;
     esac
     branch=${branch_list#*"$newline$hex "}
     branch=${branch%%"$newline"*}

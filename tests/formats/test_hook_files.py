@@ -28,7 +28,7 @@ UUID = "0f0e7a6c-1b5a-4c1e-9a53-6d0c5c2b9f11"
 HEADER = SHA256.hash(b"a LUKS header")
 CAP = SHA256.hash(CAP_DATA)
 RECORD = (
-    "aemseal-record 2\n"
+    "aemseal-record 3\n"
     "bank sha256\n"
     "pcrs 13,17,18\n"
     f"pin {'77' * 32}\n"
@@ -37,6 +37,7 @@ RECORD = (
     "outcome unsealed\n"
     "count 7\n"
     "branch Xen-4.17.5\n"
+    "role before-update\n"
     "secret text text\n"
 )
 
@@ -66,13 +67,14 @@ def records(draw: st.DrawFn) -> HookRecord:
         count=draw(st.integers(0, 2**63 - 1)) if approved else None,
         branch=draw(names) if approved else None,
         opened=tuple(draw(st.lists(secrets, min_size=least, max_size=most))),
+        before_update=approved and draw(st.booleans()),
     )
 
 
 def written(record: HookRecord) -> bytes:
     """Write a record as the page says."""
     lines = [
-        "aemseal-record 2",
+        "aemseal-record 3",
         f"bank {record.selection.algorithm}",
         f"pcrs {','.join(map(str, record.selection.pcrs))}",
         f"pin {record.pin.hex()}",
@@ -81,6 +83,7 @@ def written(record: HookRecord) -> bytes:
         f"outcome {record.outcome}",
         *([] if record.count is None else [f"count {record.count}"]),
         *([] if record.branch is None else [f"branch {record.branch}"]),
+        *(["role before-update"] if record.before_update else []),
         *(f"secret {each.name} {each.kind}" for each in record.opened),
     ]
     return "".join(f"{line}\n" for line in lines).encode()
@@ -95,18 +98,30 @@ def test_a_record_names_what_was_unsealed() -> None:
     assert HookRecord.parse(RECORD.encode()).opened == (OpenedSecret("text", "text"),)
 
 
+@pytest.mark.parametrize("outcome", ["unsealed", "wrong-pin", "no-pin", "lockout"])
+def test_a_record_says_that_an_update_waits(outcome: str) -> None:
+    text = RECORD.replace("unsealed", outcome)
+    if outcome == "no-pin":
+        text = text.replace("secret text text\n", "")
+    assert HookRecord.parse(text.encode()).before_update
+    told = text.replace("role before-update\n", "")
+    assert not HookRecord.parse(told.encode()).before_update
+
+
 @given(st.binary(max_size=300), st.integers(0, len(RECORD)), st.integers(0, 40))
 def test_a_damaged_record_of_version_1_is_read_or_refused(
     junk: bytes, at: int, taken: int
 ) -> None:
-    older = RECORD.replace("record 2", "record 1").replace("secret text text\n", "")
+    older = RECORD.replace("record 3", "record 1").replace("secret text text\n", "")
+    older = older.replace("role before-update\n", "")
     data = older.encode()[:at] + junk + older.encode()[at + taken :]
     try:
         record = HookRecord.parse(data)
     except FormatError as refused:
         assert 0 <= refused.offset <= len(data)  # noqa: PT017 - it may also be read
     else:
-        assert data in (written(record), written(record).replace(b"2", b"1", 1))
+        newer = written(record)
+        assert data in [newer.replace(b"3", each, 1) for each in (b"1", b"2", b"3")]
 
 
 def test_hook_conf_names_the_bank_and_the_pcrs() -> None:
@@ -134,8 +149,8 @@ def test_without_headers_and_cap_pcr_13_is_zero() -> None:
 
 
 BAD_RECORDS = {
-    "another version": ("aemseal-record 2", "aemseal-record 3"),
-    "a version with a zero": ("aemseal-record 2", "aemseal-record 02"),
+    "another version": ("aemseal-record 3", "aemseal-record 4"),
+    "a version with a zero": ("aemseal-record 3", "aemseal-record 03"),
     "a bank not known": ("bank sha256", "bank md5"),
     "a bank of another size": ("bank sha256", "bank sha1"),
     "no selection": ("pcrs 13,17,18\n", ""),
@@ -160,6 +175,18 @@ BAD_RECORDS = {
     "an outcome of two words": ("outcome unsealed", "outcome not accepted"),
     "a count of 2**63": ("count 7", f"count {2**63}"),
     "a branch with a control character": ("Xen-4.17.5", "Xen\x1b[2J"),
+    "a role not known": ("role before-update", "role after-update"),
+    "a role of two words": ("role before-update", "role before update"),
+    "two roles": ("role before-update\n", "role before-update\n" * 2),
+    "the role before the branch": (
+        "branch Xen-4.17.5\nrole before-update\n",
+        "role before-update\nbranch Xen-4.17.5\n",
+    ),
+    "the role behind the secret": (
+        "role before-update\nsecret text text\n",
+        "secret text text\nrole before-update\n",
+    ),
+    "a role in version 2": ("aemseal-record 3", "aemseal-record 2"),
     "count behind branch": ("count 7\nbranch Xen-4.17.5", "branch Xen\ncount 7"),
     "no secret": ("secret text text\n", ""),
     "a secret without a kind": ("secret text text", "secret text"),
@@ -167,8 +194,8 @@ BAD_RECORDS = {
     "a secret that is a path": ("secret text text", "secret ../text text"),
     "five secrets": ("secret text text\n", "secret text text\n" * 5),
     "secrets before the branch": (
-        "branch Xen-4.17.5\nsecret text text",
-        "secret text text\nbranch Xen-4.17.5",
+        "branch Xen-4.17.5\nrole before-update\nsecret text text",
+        "secret text text\nbranch Xen-4.17.5\nrole before-update",
     ),
     "a line too many": ("secret text text\n", "secret text text\nx\n"),
     "no end of line": ("secret text text\n", "secret text text"),
@@ -196,7 +223,7 @@ def test_a_damaged_record_is_read_or_refused_and_nothing_else(
     except FormatError as refused:
         assert 0 <= refused.offset <= len(data)  # noqa: PT017 - it may also be read
     else:
-        assert written(record) == data
+        assert data in (written(record), written(record).replace(b"3", b"2", 1))
 
 
 def test_a_record_over_its_limit_is_refused() -> None:

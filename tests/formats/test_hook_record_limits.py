@@ -25,7 +25,7 @@ def record(
     outcome: str = "unsealed",
     used: str = USED + OPENED,
     cap: bool = True,
-    version: int = 2,
+    version: int = 3,
 ) -> bytes:
     lines = [
         *(
@@ -101,6 +101,24 @@ def test_a_record_of_version_1_names_no_secret() -> None:
 @pytest.mark.parametrize("outcome", ["wrong-pin", "no-pin"])
 def test_a_record_of_version_1_knows_no_pin(outcome: str) -> None:
     refuses(record(outcome=outcome, used=USED, version=1), "not an outcome of the hook")
+
+
+def test_a_record_of_version_2_names_no_role() -> None:
+    found = HookRecord.parse(record(version=2))
+    assert (found.branch, found.before_update) == ("Xen-4.17.5", False)
+    refuses(
+        record(used=f"{USED}role before-update\n{OPENED}", version=2),
+        "no secret is named",
+    )
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_older_record_knows_no_two_disks(version: int) -> None:
+    refuses(
+        record(outcome="two-disks", used="", version=version),
+        "not an outcome of the hook",
+    )
+    assert HookRecord.parse(record(outcome="two-disks", used="")).count is None
 
 
 RECORDED = sorted((PROJECT / "tests/recorded").glob("*/hook-record"))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -11,11 +12,13 @@ from hypothesis import strategies as st
 
 from aemseal.formats.slot import (
     ACCEPTANCE_LIMIT,
+    MARK,
     MAX_PARTS,
     MAX_SECRETS,
     PART_DATA,
     PART_SIZE,
     SECRET_KINDS,
+    STAGED_MARK,
     VAULT_LIMIT,
     Acceptance,
     AcceptedBranch,
@@ -53,18 +56,36 @@ vaults = st.builds(
     policy_ref=digests,
     secrets=st.lists(secrets, min_size=1, max_size=MAX_SECRETS).map(tuple),
 )
-branches = st.builds(AcceptedBranch, policy=digests, name=names)
+shapes = st.tuples(st.integers(1, 24), st.sampled_from([20, 32, 48, 64]))
+
+
+@st.composite
+def branch_lists(draw: st.DrawFn) -> tuple[AcceptedBranch, ...]:
+    """Two to eight with values of one selection, or none; a mark between two."""
+    count, size = draw(shapes)
+    value = st.binary(min_size=size, max_size=size)
+    values = st.lists(value, min_size=count, max_size=count).map(tuple)
+    branches = st.builds(
+        AcceptedBranch, policy=digests, name=names, values=st.none() | values
+    )
+    found = draw(st.lists(branches, min_size=2, max_size=8))
+    if 2 <= len(found) < 8 and draw(st.booleans()):
+        found.insert(draw(st.integers(1, len(found) - 1)), MARK)
+    return tuple(found)
+
+
 acceptances = st.builds(
     Acceptance,
     generation=numbers,
     medium=names,
     count=numbers,
-    branches=st.lists(branches, min_size=2, max_size=8).map(tuple),
+    branches=branch_lists(),
     policy=digests,
     signature=blobs,
 )
 
-ONE = AcceptedBranch(bytes(32), "Xen-4.17.5")
+PCRS = (b"\x13" * 20, b"\x17" * 20)
+ONE = AcceptedBranch(bytes(32), "Xen-4.17.5", PCRS)
 OTHER = AcceptedBranch(b"\1" * 32, "Xen-4.17.7")
 VAULT = VaultFile(
     generation=1,
@@ -98,6 +119,29 @@ def test_a_lone_branch_is_written_twice_and_hashed_twice() -> None:
     )
 
 
+def test_the_mark_is_a_branch_like_any_other_between_two_boots() -> None:
+    assert hashlib.sha256(b"aemseal staged 1").digest() == STAGED_MARK
+    marked = replace(ACCEPTANCE, branches=(ONE, MARK, OTHER))
+    assert f"{MARKED}branch {'01' * 32}" in marked.to_bytes().decode()
+    assert Acceptance.parse(marked.to_bytes()) == marked
+    counter = b"\0\x0b" + bytes(32)
+    listed = policy_or([ONE.policy, STAGED_MARK, OTHER.policy])
+    found = approved_policy(marked.branches, counter, 7)
+    assert found == policy_nv_equal(listed, counter, 7)
+    assert found != approved_policy((ONE, OTHER), counter, 7)
+
+
+def test_what_no_pcr_bank_holds_is_no_value() -> None:
+    for values in ((), (bytes(31),), (bytes(20), bytes(32)), (bytes(32),) * 25):
+        with pytest.raises(ValueError, match="PCR values"):
+            replace(ONE, values=values)
+    with pytest.raises(ValueError, match="more than one selection"):
+        replace(ACCEPTANCE, branches=(ONE, replace(ONE, values=PCRS[:1])))
+    for branches in ((MARK,), (MARK, ONE), (ONE, MARK), (ONE, MARK, MARK, ONE)):
+        with pytest.raises(ValueError, match="not between two boots"):
+            replace(ACCEPTANCE, branches=branches)
+
+
 def test_the_files_look_as_documented() -> None:
     assert VAULT.to_bytes().decode() == (
         "aemseal-vault 1\n"
@@ -110,12 +154,14 @@ def test_the_files_look_as_documented() -> None:
         "part 01 02\n"
     )
     assert ACCEPTANCE.to_bytes().decode() == (
-        "aemseal-acceptance 1\n"
+        "aemseal-acceptance 2\n"
         "generation 1\n"
         "medium internal\n"
         "count 7\n"
         f"branch {'00' * 32} Xen-4.17.5\n"
+        f"values {'13' * 20},{'17' * 20}\n"
         f"branch {'01' * 32} Xen-4.17.7\n"
+        "values -\n"
         f"policy {'00' * 32}\n"
         "signature 0018\n"
     )
@@ -223,12 +269,31 @@ BAD_VAULTS = {
     "a carriage return": ("generation 1\n", "generation 1\r\n"),
     "a byte above ASCII": ("internal", "intern\xe4l"),
 }
+MARKED = f"branch {hashlib.sha256(b'aemseal staged 1').hexdigest()} staged\nvalues -\n"
 BAD_ACCEPTANCES = {
-    "another version": ("acceptance 1", "acceptance 10"),
+    "version 1": ("acceptance 2", "acceptance 1"),
+    "another version": ("acceptance 2", "acceptance 20"),
     "a count of 2**63": ("count 7", f"count {2**63}"),
     "a negative count": ("count 7", "count -7"),
-    "one branch": (f"branch {'01' * 32} Xen-4.17.7\n", ""),
-    "nine branches": ("policy", f"branch {'01' * 32} b\n" * 7 + "policy"),
+    "one branch": (f"branch {'01' * 32} Xen-4.17.7\nvalues -\n", ""),
+    "nine branches": ("policy", f"branch {'01' * 32} b\nvalues -\n" * 7 + "policy"),
+    "a branch without values": ("values -\n", ""),
+    "values without a branch": ("values -\n", "values -\nvalues -\n"),
+    "no values": ("values -", "values "),
+    "values that are no hex": ("values -", "values --"),
+    "values in upper case": ("13,17", "13,AB"),
+    "values with a space": ("13,17", "13, 17"),
+    "an empty value": ("13,17", "13,,17"),
+    "a comma in front": ("values 13", "values ,13"),
+    "a comma behind": ("17\nbranch", "17,\nbranch"),
+    "a value of another bank": ("values 13", f"values {'00' * 12}13"),
+    "values of no bank": ("values -", f"values {'00' * 31}"),
+    "values of another number": ("values -", f"values {'00' * 20}"),
+    "values of another bank": ("values -", f"values {'00' * 32},{'00' * 32}"),
+    "25 values": ("values -", "values " + ",".join(["00" * 20] * 25)),
+    "a mark in front": ("branch 00", f"{MARKED}branch 00"),
+    "a mark at the end": ("policy", f"{MARKED}policy"),
+    "two marks": ("branch 01", f"{MARKED}{MARKED}branch 01"),
     "a branch without a name": (" Xen-4.17.7", ""),
     "a short branch": (f"branch {'01' * 32}", f"branch {'01' * 31}"),
     "a branch name with a space": ("Xen-4.17.7", "Xen 4.17.7"),
@@ -282,9 +347,9 @@ def test_the_largest_acceptance_is_within_its_limit() -> None:
         2**63 - 1,
         "m" * 32,
         2**63 - 1,
-        (AcceptedBranch(bytes(32), "b" * 32),) * 8,
+        (AcceptedBranch(bytes(32), "b" * 32, (bytes(64),) * 24),) * 8,
         bytes(32),
-        bytes(72),
+        bytes(512),
     )
     assert Acceptance.parse(largest.to_bytes()) == largest
 

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 HOOK = Path(__file__).parents[2] / "boot-hooks" / "aemseal-unseal"
 STEPS = tuple(
-    sorted(set((HOOK.parent / "lib").glob("*.sh")) - {HOOK.parent / "lib/front.sh"})
+    HOOK.parent / "lib" / f"{step}.sh"
+    for step in HOOK.read_text().split("""[ "$read_in" = ' """)[1].split("'")[0].split()
 )
-"""The files that the hook reads from the folder it is in; front.sh is another's."""
+"""The files that the hook reads from the folder it is in; others are aemseal-boot's."""
 SHELLS = [
     (path, *words)
     for name, *words in (["dash"], ["bash", "--posix"], ["bash"], ["busybox", "sh"])

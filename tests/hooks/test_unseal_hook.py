@@ -23,8 +23,9 @@ from hook_bus import (
     banks,
     boot,
 )
+from hook_outcome import CAP, held
 from hook_program import HOOK, SHELLS, altered, of_shell
-from hook_world import CAP, SECRET, Disks, Machine, held
+from hook_world import SECRET, Disks, Machine
 from tpm_sim.swtpm import Swtpm
 
 pytestmark = pytest.mark.tpm

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 from hook_bus import OLD
+from hook_outcome import EXITS, assert_closed, held
 from hook_program import SHELLS, of_shell
-from hook_world import EXITS, Disks, Machine, assert_closed, held
+from hook_world import STAGED_MARK, Disks, Machine
 
 pytestmark = pytest.mark.tpm
 
@@ -110,9 +111,10 @@ HOSTILE_BYTES: dict[str, Edit] = {
     "a huge file": lambda data: data + b"a" * (1 << 24),
     "a huge file without a line": lambda data: b"a" * (1 << 20),
     "too many bytes by one": lambda data: data + b"x" * (32769 - len(data)),
-    "version 2": pattern(rb" 1\n", b" 2\n"),
-    "version 01": pattern(rb" 1\n", b" 01\n"),
-    "no version": pattern(rb" 1\n", b"\n"),
+    "a line that is too long": lambda data: data[:-1] + b"0" * 40000 + b"\n",
+    "version 3": pattern(rb" [12]\n", b" 3\n"),
+    "a version with a zero": pattern(rb" ([12])\n", rb" 0\1\n"),
+    "no version": pattern(rb" [12]\n", b"\n"),
     "two spaces": pattern(rb"generation ", b"generation  "),
     "a tab": pattern(rb"generation ", b"generation\t"),
     "a leading space": pattern(rb"generation", b" generation"),
@@ -136,6 +138,7 @@ HOSTILE_BYTES: dict[str, Edit] = {
 }
 HOSTILE_VAULTS: dict[str, Edit] = {
     **HOSTILE_BYTES,
+    "version 2": swap(b"vault 1", b"vault 2"),
     "another file's name": swap(b"aemseal-vault", b"aemseal-acceptance"),
     "generation 0": swap(b"generation 1", b"generation 0"),
     "no generation value": swap(b"generation 1", b"generation"),
@@ -168,19 +171,44 @@ HOSTILE_VAULTS: dict[str, Edit] = {
     "a public part of another type": pattern(rb"part (\w{4})0008", rb"part \g<1>0001"),
     "a private part too short": pattern(rb"(part \w+) \w+", rb"\1 0000"),
 }
+MARKED = f"branch {STAGED_MARK.hex()} staged\nvalues -\n".encode()
 HOSTILE_ACCEPTANCES: dict[str, Edit] = {
     **HOSTILE_BYTES,
     "another file's name": swap(b"aemseal-acceptance", b"aemseal-vault"),
     "another count": swap(b"count 1", b"count 2"),
     "count 01": swap(b"count 1", b"count 01"),
-    "no branch": pattern(rb"(branch .*\n){2}", b""),
-    "one branch": pattern(rb"branch .*\n", b""),
-    "9 branches": pattern(rb"(branch .*\n)", rb"\1" * 8),
+    "version 1": swap(b"acceptance 2", b"acceptance 1"),
+    "no branch": pattern(rb"(branch .*\nvalues .*\n){2}", b""),
+    "one branch": pattern(rb"branch .*\nvalues .*\n", b""),
+    "9 branches": pattern(rb"(branch .*\nvalues .*\n)", rb"\1" * 8),
     "a branch without name": pattern(rb"(branch \w+) .*", rb"\1"),
     "a branch of two names": pattern(rb"(branch .*)", rb"\1 \1"),
     "a branch that is a path": pattern(rb"branch \w+", b"branch ../../../etc/passwd"),
     "a branch too short": pattern(rb"branch \w\w", b"branch "),
     "a branch name with a comma": pattern(rb"(branch \w+) .*", rb"\1 a,b"),
+    "a branch without values": pattern(rb"values .*\n", b""),
+    "values twice": pattern(rb"(values .*\n)", rb"\1\1"),
+    "values without a branch": pattern(rb"branch .*\n", b""),
+    "values in front of the branch": pattern(rb"(branch .*\n)(val.*\n)", rb"\2\1"),
+    "empty values": pattern(rb"values .*", b"values "),
+    "no word of values": pattern(rb"values .*", b"values"),
+    "values in upper case": pattern(rb"values ..", b"values AB"),
+    "values that are no hex": pattern(rb"values ..", b"values xx"),
+    "values with a space": pattern(rb"(values \w+),", rb"\1, "),
+    "values with a command": pattern(rb"values \w+", b"values $(reboot)"),
+    "values with an escape": pattern(rb"values \w\w", b"values \x1b["),
+    "an empty value": pattern(rb"(values \w+),", rb"\1,,"),
+    "a comma in front of values": swap(b"values ", b"values ,"),
+    "a comma behind values": pattern(rb"(values .*)", rb"\1,"),
+    "a dash among values": pattern(rb"(values \w+),", rb"\1,-,"),
+    "a value of another bank": pattern(rb"values \w{24}", b"values "),
+    "values of half a byte": pattern(rb"values \w", b"values "),
+    "a value less in one line": pattern(rb"(values .*),\w+", rb"\1"),
+    "values of two banks": pattern(rb"values .*", b"values " + b"00" * 20),
+    "25 values": pattern(rb"values .*", b"values " + b",".join([b"00" * 32] * 25)),
+    "a mark in front": swap(b"branch ", MARKED + b"branch "),
+    "a mark at the end": swap(b"policy ", MARKED + b"policy "),
+    "two marks": pattern(rb"(branch .*\nv.*\n)", rb"\1" + MARKED * 2),
     "no policy": pattern(rb"policy .*\n", b""),
     "two policies": pattern(rb"(policy .*\n)", rb"\1\1"),
     "a policy too long": pattern(rb"policy ", b"policy 00"),
@@ -190,7 +218,9 @@ HOSTILE_ACCEPTANCES: dict[str, Edit] = {
     "a signature that is none": pattern(rb"signature .*", b"signature 00000000"),
     "a signature of another scheme": swap(b"signature 0018", b"signature 0005"),
     "a signature cut short": pattern(rb"(signature \w+)\w{8}\n", rb"\1\n"),
-    "a branch after the policy": pattern(rb"(branch .*\n)(policy .*\n)", rb"\1\2\1"),
+    "a branch after the policy": pattern(
+        rb"(branch .*\nval.*\n)(policy .*\n)", rb"\1\2\1"
+    ),
 }
 
 

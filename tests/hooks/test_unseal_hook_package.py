@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 from hook_bus import NEW, OLD, Boot
-from hook_world import Machine, held
+from hook_outcome import OLD_BOOT, held
+from hook_world import Machine
 
 from aemseal.flows.moves import confirm, stage
 from aemseal.flows.provision import own_the_tpm, seal, write_hook_files
@@ -19,6 +20,8 @@ from aemseal.formats.hook_files import HookRecord, OpenedSecret, pin_of
 from aemseal.formats.slot import SECRET_KINDS
 from aemseal.formats.tpm_policy import policy_pcr
 from aemseal.measure.baseline import Baseline
+from aemseal.measure.boot_entry import Role
+from aemseal.measure.claims import Measurement, Source, SourceKind
 from aemseal.words.digest import Digest, HashAlgorithm, PcrSelection
 from aemseal.world.config import Medium
 from aemseal.world.store import Files
@@ -36,7 +39,17 @@ def sealed_boot(machine: Machine, name: str, what: Boot) -> SealedBoot:
         pcr: Digest(HashAlgorithm.SHA256, value)
         for pcr, value in what.pcrs("sha256", machine.disks.headers).items()
     }
-    baseline = Baseline(title=name, stack="tboot", map="legacy", measurements=())
+    headers = [(13, header) for header in machine.disks.headers]
+    measured = tuple(
+        Measurement(
+            pcr,
+            {HashAlgorithm.SHA256: HashAlgorithm.SHA256.hash(data)},
+            Role.LUKS if pcr == 13 else Role.PLATFORM,
+            Source(SourceKind.CONSTANT),
+        )
+        for pcr, data in [(17, what.launched), *what.extends, *headers]
+    )
+    baseline = Baseline(name, "tboot", "legacy", measured)
     policy = policy_pcr(selection(), values)
     return SealedBoot(name, "2026-01-01T00:00:00Z", policy, baseline)
 
@@ -78,21 +91,25 @@ def test_the_hook_opens_what_the_package_sealed(bare: Machine, size: int) -> Non
     secret = ToSeal(Secret("text", "text", text))
     files, state = sealed_by_the_package(bare, (secret,), old)
 
-    def shows(what: Boot, word: str) -> None:
+    def shows(what: Boot, word: str, *, waits: bool = False) -> None:
+        """`waits`: an update does, and this is the boot from before it."""
         bare.boot(what)
         outcome = bare.hook()
-        held(bare, outcome, word)
+        held(bare, outcome, word, before_update=waits)
         record = HookRecord.parse((bare.run / "record").read_bytes())
         assert record.left.value == bare.pcr(13)
         assert record.pin == pin_of(state.storage.serialized)
         assert record.selection == selection()
-        assert outcome.stdout == (text + b"\n" if word == "unsealed" else b"")
+        assert record.before_update == waits
+        told = OLD_BOOT.encode() if waits else b""
+        assert outcome.stdout == (told + text + b"\n" if word == "unsealed" else b"")
+        assert ("PCR 18 differs" in outcome.stderr) == (word == "not-accepted")
 
     shows(OLD, "unsealed")
     shows(NEW, "not-accepted")
     with Tpm(bare.tpm.tcti) as esys:
         state = stage(Vault(files, esys), state, old.policy, new)
-    shows(OLD, "unsealed")
+    shows(OLD, "unsealed", waits=True)
     shows(NEW, "unsealed")
     with Tpm(bare.tpm.tcti) as esys:
         confirm(Vault(files, esys), state, new)

@@ -9,9 +9,10 @@ from dataclasses import replace
 
 import pytest
 from hook_bus import NEW, OLD
+from hook_outcome import EXITS, held
 from hook_person import AGAIN, PIN, QUESTION
 from hook_program import SHELLS, altered, of_shell
-from hook_world import BOTH, EXITS, KEY, Machine, held
+from hook_world import BOTH, KEY, Machine
 
 pytestmark = pytest.mark.tpm
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from hook_bus import CC_PCR_EVENT, CC_POLICY_AUTH_VALUE, CC_UNSEAL, Wire
 from hook_keys import run
+from hook_outcome import EXITS, assert_closed, held
 from hook_person import PIN, QUESTION
 from hook_program import SHELLS, altered, of_shell
-from hook_world import BOTH, EXITS, Machine, assert_closed, held
+from hook_world import BOTH, Machine
 
 pytestmark = pytest.mark.tpm
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from hook_bus import OLD
+from hook_outcome import EXITS, Outcome, assert_closed, held
 from hook_program import HOOK, SHELLS, STEPS, copy_of_hook, of_shell
-from hook_world import EXITS, SECRET, Machine, Outcome, assert_closed, held
+from hook_world import SECRET, Machine
 
 pytestmark = pytest.mark.tpm
 

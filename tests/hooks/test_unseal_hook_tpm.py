@@ -10,7 +10,8 @@ from subprocess import CalledProcessError
 import pytest
 from hook_bus import CC_PCR_EVENT, CC_START_AUTH_SESSION, CC_UNSEAL, NEW, OLD, Wire
 from hook_keys import Key, policy_ref, run
-from hook_world import COUNTER, SECRET, SRK_HANDLE, Machine, assert_closed, held
+from hook_outcome import assert_closed, held
+from hook_world import COUNTER, SECRET, SRK_HANDLE, Machine
 
 pytestmark = pytest.mark.tpm
 

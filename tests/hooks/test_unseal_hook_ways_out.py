@@ -22,8 +22,9 @@ from hook_bus import (
     extended,
 )
 from hook_keys import run
+from hook_outcome import CAP, EXITS, assert_closed, held
 from hook_program import HOOK, SHELLS, altered, of_shell, program
-from hook_world import CAP, EXITS, SECRET, Machine, assert_closed, held
+from hook_world import SECRET, Machine
 
 pytestmark = pytest.mark.tpm
 
