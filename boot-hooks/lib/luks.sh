@@ -5,7 +5,7 @@
 # PCR 13, as Anti Evil Maid does.
 #
 # Needs `cmdline_file`, `by_uuid`, `work`, `bank`, `bank_digits`, bytes.sh and tpm.sh.
-# Sets `measured`, the record's lines. Leaves with no-luks.
+# Sets `measured`, the record's lines. Leaves with no-luks and two-disks.
 
 # list_disks: the UUIDs of rd.luks.uuid= into $work/disks, sorted, without doubles.
 list_disks() {
@@ -34,9 +34,25 @@ list_disks() {
     sort -u <"$work/disks.raw" >"$work/disks"
 }
 
+# find_twins: whether two block devices answer to one name. Whoever put in the second
+# shall not choose which of them is measured and which is opened. What the folder holds
+# otherwise, a plain file of a test, is the only one of its name.
+find_twins() {
+    while IFS= read -r uuid; do
+        [ -b "$by_uuid/$uuid" ] || continue
+        bounded blkid -c /dev/null -o device -t "UUID=$uuid" >"$work/named" ||
+            leave no-luks
+        {
+            IFS= read -r line || leave no-luks
+            if IFS= read -r line; then leave two-disks; fi
+        } <"$work/named"
+    done <"$work/disks"
+}
+
 # measure_disks: every header is read before the first is extended.
 measure_disks() {
     list_disks || leave no-luks
+    find_twins
     set --
     lines=''
     while IFS= read -r uuid; do
