@@ -11,6 +11,7 @@
 text=''
 seed=''
 step_seconds=30 # RFC 6238, as are SHA-1 and six digits
+carriage_return=$(printf '\r')
 
 # was_accepted: the TPM held this boot to be an accepted one, and the outcome stands by
 # it: what was unsealed is shown, whatever became of the PIN.
@@ -93,28 +94,39 @@ show_secrets() {
     if [ -n "$seed" ]; then show_code; fi
 }
 
-# show_code: one line, and another whenever the code changes, for `refresh` seconds. A
-# signal ends the wait, as a screen that is gone does.
+# show_code: one line, and another whenever the code changes, for `refresh` seconds. On
+# a terminal it stays one line, that counts down each second. A signal ends the wait, as
+# a screen that is gone does.
 show_code() {
     ended=no
     trap 'ended=yes' HUP INT QUIT TERM
-    now=$(date +%s)
-    shown=$((now / step_seconds))
+    begin='' end=$newline in_place=no
+    if [ "$refresh" -gt 0 ] && [ -t 3 ]; then
+        # The spaces: `(9 s left)` is shorter than what was there before it.
+        begin=$carriage_return end=' ' in_place=yes
+    fi
+    shown=''
     code_line || ended=yes
     while [ "$refresh" -gt 0 ] && [ "$ended" = no ]; do
         refresh=$((refresh - 1))
         sleep 1
-        now=$(date +%s)
-        [ $((now / step_seconds)) -ne "$shown" ] || continue
-        shown=$((now / step_seconds))
         code_line || ended=yes
     done
+    if [ "$in_place" = yes ]; then printf '\n' >&3; fi
     trap '' HUP INT QUIT TERM
 }
 
+# code_line: what is new of it. A code is reckoned once.
 code_line() {
-    one_time_code "$now" && printf 'one-time code: %s (%s s left)\n' \
-        "$code" $((step_seconds - now % step_seconds)) >&3
+    now=$(date +%s)
+    if [ "$((now / step_seconds))" != "$shown" ]; then
+        shown=$((now / step_seconds))
+        one_time_code "$now" || return 1
+    elif [ "$in_place" = no ]; then
+        return 0
+    fi
+    printf '%sone-time code: %s (%s s left)%s' "$begin" "$code" \
+        $((step_seconds - now % step_seconds)) "$end" >&3
 }
 
 read_in="$read_in secrets"
