@@ -75,6 +75,7 @@ OUTCOMES = {
     "tpm-changed": "the TPM had lost our key or counter",
     "no-tpm": "the TPM did not answer the hook",
     "no-launch": "there was no dynamic launch",
+    "two-disks": "two disks answered to one name",
     "no-luks": "the header of an encrypted disk could not be measured",
     "cap-failed": "PCR 13 could not be capped",
     "failed": "the hook was interrupted",
