@@ -109,7 +109,8 @@ class TestTheDisksToOpen:
         self, laptop: GrubLaptop
     ) -> None:
         laptop.defaults["GRUB_CMDLINE_LINUX"] = "quiet"
-        laptop.write("proc/cmdline", f"rd.luks.uuid=a quiet {LUKS_WORD}\n")
+        typed = "rd.luks.uuid=$(x) rd.luks.uuid=;reboot rd.luks.uuid="
+        laptop.write("proc/cmdline", f"rd.luks.uuid=a quiet {typed} {LUKS_WORD}\n")
         assert dom0(laptop) == f"quiet rd.luks.uuid=a {LUKS_WORD} {SHUT}"
 
     def test_are_missed_aloud_where_nobody_names_any(self, laptop: GrubLaptop) -> None:
