@@ -24,7 +24,8 @@ from typing import Any
 from tpm_sim.swtpm import Swtpm
 
 from bench.counting_bus import CountingBus, Traffic
-from bench.enrolled_machine import AEM_KEY, SECRET, EnrolledMachine
+from bench.enrolled_machine import SECRET, EnrolledMachine
+from bench.sealed_like_aem import AEM_KEY
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCH = ROOT / "bench"
