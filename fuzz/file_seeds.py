@@ -9,6 +9,7 @@ from aemseal.flows.journal import Journal
 from aemseal.flows.state import KeptSecret, NextBootCheck, SealedBoot, VaultState
 from aemseal.formats.file_list import FileKind, FileList, ListedFile, dump_lists
 from aemseal.formats.slot import (
+    MARK,
     Acceptance,
     AcceptedBranch,
     SealedPart,
@@ -45,6 +46,10 @@ def records() -> list[bytes]:
     cap = f"cap {'cd' * 32}\n"
     return [
         f"{head}{luks}{cap}outcome unsealed\ncount 7\nbranch Xen-4.17.5\n".encode(),
+        (
+            f"{head.replace('record 1', 'record 3')}{luks}{cap}outcome unsealed\n"
+            "count 7\nbranch Xen-4.17.5\nrole before-update\nsecret text text\n"
+        ).encode(),
         f"{head}{luks * 2}outcome cap-failed\n".encode(),
         f"{head.replace('sha256', 'sha1')}outcome no-luks\n".encode(),
     ]
@@ -59,12 +64,12 @@ def vaults() -> list[bytes]:
 
 
 def acceptances() -> list[bytes]:
-    """An acceptance of one boot, and of two."""
-    one = AcceptedBranch(bytes(32), "Xen-4.17.5")
+    """An acceptance of one boot, and of two, and of one that is staged beside one."""
+    one = AcceptedBranch(bytes(32), "Xen-4.17.5", (bytes(32), b"\x17" * 32))
     other = AcceptedBranch(b"\1" * 32, "Xen-4.17.7")
     return [
         Acceptance(1, "internal", 7, boots, bytes(32), b"\0\x18" * 20).to_bytes()
-        for boots in ((one,), (one, other))
+        for boots in ((one,), (one, other), (one, MARK, other))
     ]
 
 
