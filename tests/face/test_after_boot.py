@@ -15,7 +15,10 @@ from pathlib import Path
 import pytest
 from after_boot import NOTHING_DONE, Told, after_boot
 from laptop import SECRET, Laptop, MakeLaptop
+from test_attended import guess
 from tpm_sim.cache import PROJECT
+
+from aemseal.flows.owner import LOCKOUT_FILE
 
 pytestmark = pytest.mark.tpm
 
@@ -191,6 +194,21 @@ def test_a_tpm_that_is_gone_is_loud(own: MakeLaptop) -> None:
     assert told.is_loud
     assert told.code == 5
     assert told.headline == "The TPM did not answer, so nothing proves this boot."
+
+
+def test_a_lockout_ends_in_an_accepted_boot_and_is_told(own: MakeLaptop) -> None:
+    laptop = own()
+    assert laptop.aemseal("confirm").code == 0
+    guess(laptop, 32)
+    kept = laptop.path(LOCKOUT_FILE).rename(laptop.root / "kept")
+    told = service(laptop)
+    assert (told.code, told.urgency) == (0, "normal")
+    assert told.more[0].endswith("had counted since the last time: 32")
+    assert told.more[1].startswith("they are counted still: ")
+    assert "the TPM is in dictionary attack lockout" in told.more
+    kept.rename(laptop.path(LOCKOUT_FILE))
+    assert service(laptop).more == (told.more[0],)
+    assert service(laptop).urgency == "quiet"
 
 
 def test_a_disk_that_was_put_back_is_told(own: MakeLaptop) -> None:
