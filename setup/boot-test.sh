@@ -5,6 +5,7 @@
 # cache and not installed, what a PC boots from. Layout:
 #   linux-modules/lib/modules/VERSION  grub-pc/usr/lib/grub/i386-pc
 #   grub-common/usr/bin/grub-mkimage   busybox-static/bin/busybox
+#   plymouth plymouth-libraries plymouth-themes: with usr/{bin,sbin,lib,share}
 set -eu
 cd "$(dirname "$0")/.."
 . setup/common.sh
@@ -23,6 +24,9 @@ unpack linux-modules "$kernel" "$(cat "$cache/linux/VERSION")" ./lib/modules
 unpack grub-pc grub-pc-bin "$(latest grub-pc-bin)" ./usr/lib/grub/i386-pc
 unpack grub-common grub-common "$(latest grub-common)" ./usr/bin/grub-mkimage
 unpack busybox-static busybox-static "$(latest busybox-static)" ./bin/busybox
+unpack plymouth plymouth "$(latest plymouth)" './*'
+unpack plymouth-libraries libplymouth5 "$(latest libplymouth5)" './*'
+unpack plymouth-themes plymouth-themes "$(latest plymouth-themes)" './*'
 for modules in "$cache"/linux-modules/lib/modules/*; do
     [ -f "$modules/modules.dep" ] ||
         depmod -b "$cache/linux-modules" "${modules##*/}"

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A real initramfs, built by dracut with aemseal's module, for a kernel in the cache.
 
-As a program: python -m tpm_sim.dracut ROOT [plain] builds ROOT/boot/initramfs.img with
-the hook files that enrol left in ROOT. Nothing of this machine's own boot is touched:
-dracut's modules are linked into a folder of ours, kernel modules come from the cache.
-`plain` is without systemd.
+As a program: python -m tpm_sim.dracut ROOT [plain] [THEME] builds the image
+ROOT/boot/initramfs.img with the hook files that enrol left in ROOT. Nothing of this
+machine's own boot is touched: dracut's modules are linked into a folder of ours, kernel
+modules come from the cache. `plain` is without systemd; with a theme of plymouth's
+there is plymouth in it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tpm_sim.cache import PROJECT, Cache
+from tpm_sim.plymouth import dracut_words
 
 IMAGE = "boot/initramfs.img"
 _DRACUT = Path("/usr/lib/dracut")
@@ -31,13 +33,24 @@ _SYSTEMD = (
 _DRIVERS = "ahci ata_piix sd_mod dm_crypt ext4 xts aesni_intel crc32c_generic"
 
 
-def build_initramfs(root: Path, cache: Cache, *, systemd: bool = True) -> None:
+def build_initramfs(
+    root: Path, cache: Cache, *, systemd: bool = True, theme: str = ""
+) -> None:
     """Build the image of a machine; CalledProcessError when dracut fails."""
     files = str(root / "var/lib/aemseal/hook")
     environment = {"AEMSEAL_PROGRAMS": str(_HOOKS), "AEMSEAL_FILES": files}
-    with linked_base(_HOOKS / "dracut") as base:
+    with (
+        linked_base(_HOOKS / "dracut") as base,
+        dracut_words(cache, theme) as more,
+    ):
         run_dracut(
-            root / IMAGE, cache, base, ("aemseal",), systemd=systemd, **environment
+            root / IMAGE,
+            cache,
+            base,
+            ("aemseal",),
+            more,
+            systemd=systemd,
+            **environment,
         )
 
 
@@ -46,13 +59,14 @@ def run_dracut(
     cache: Cache,
     base: Path,
     names: Sequence[str] = (),
+    more: Sequence[str] = (),
     *,
     systemd: bool = True,
     **environment: str,
 ) -> None:
     """Build an image of what every machine has and the modules `names` in `base`.
 
-    CalledProcessError when dracut fails.
+    `more` are options of dracut's. CalledProcessError when dracut fails.
     """
     (modules,) = (cache.folder / "linux-modules/lib/modules").iterdir()
     names = (*_COMMON, *names, *(_SYSTEMD if systemd else ()))
@@ -60,7 +74,7 @@ def run_dracut(
         [
             *("dracut", "--force", "--no-hostonly", "--no-hostonly-cmdline"),
             *("--nofscks", "--zstd", "--quiet", "--kmoddir", str(modules)),
-            *("--drivers", _DRIVERS, "-m", " ".join(names)),
+            *("--drivers", _DRIVERS, "-m", " ".join(names), *more),
             *(str(image), modules.name),
         ],
         env={**os.environ, "dracutbasedir": str(base), **environment},
@@ -70,10 +84,11 @@ def run_dracut(
     )
 
 
-def build_command(root: Path) -> list[str]:
+def build_command(root: Path, *options: str) -> list[str]:
     """Return the argv that builds the image, for `initramfs_command`."""
     path = f"PYTHONPATH={PROJECT}:{PROJECT / 'tpm-sim'}"
-    return ["/usr/bin/env", path, sys.executable, "-m", "tpm_sim.dracut", str(root)]
+    words = ["/usr/bin/env", path, sys.executable, "-m", "tpm_sim.dracut", str(root)]
+    return [*words, *options]
 
 
 @contextmanager
@@ -91,4 +106,10 @@ def linked_base(more: Path) -> Iterator[Path]:
 
 
 if __name__ == "__main__":
-    build_initramfs(Path(sys.argv[1]), Cache.default(), systemd="plain" not in sys.argv)
+    options = sys.argv[2:]
+    build_initramfs(
+        Path(sys.argv[1]),
+        Cache.default(),
+        systemd="plain" not in options,
+        theme="".join(each for each in options if each != "plain"),
+    )

@@ -23,6 +23,9 @@ from tpm_sim.errors import SimulationError
 from tpm_sim.qemu_tpm import QemuTpm
 
 _POLL = 0.1
+_KEYS = {" ": "spc", ".": "dot", "-": "minus"}
+_KEY_SECONDS = 0.1
+"""Between two keys: what the keyboard keeps until the guest reads it is 16 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,21 +160,36 @@ class Pc:
         if self._process.stdin is not None:
             self._process.stdin.close()
 
-    # --- the screen ---
+    # --- screen and keyboard ---
+
+    def press(self, line: str) -> None:
+        """Press the keys of a line, and Enter, on the keyboard beside the screen.
+
+        Lower-case letters, digits, space, full stop, hyphen; KeyError for any other.
+        """
+        codes = [_KEYS.get(each, each) for each in line]
+        if not all(each.isalnum() and each.isascii() for each in codes):
+            raise KeyError(line)
+        for code in (*codes, "ret"):
+            keys = [{"type": "qcode", "data": code}]
+            self._ask_monitor("send-key", {"keys": keys, "hold-time": 20})
+            time.sleep(_KEY_SECONDS)
 
     def picture(self, path: Path) -> None:
         """Save what the VGA card shows as a PNG."""
+        self._ask_monitor("screendump", {"filename": str(path), "format": "png"})
+
+    def _ask_monitor(self, command: str, arguments: dict[str, object]) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as monitor:
             monitor.settimeout(10)
             monitor.connect(str(self._monitor))
             lines = monitor.makefile("rw", encoding="utf-8")
             lines.readline()
-            arguments = {"filename": str(path), "format": "png"}
-            for command in (
+            for request in (
                 {"execute": "qmp_capabilities"},
-                {"execute": "screendump", "arguments": arguments},
+                {"execute": command, "arguments": arguments},
             ):
-                lines.write(json.dumps(command) + "\n")
+                lines.write(json.dumps(request) + "\n")
                 lines.flush()
                 while "return" not in (answer := json.loads(lines.readline())):
                     if "error" in answer:
