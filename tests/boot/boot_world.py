@@ -52,8 +52,10 @@ XEN_WORDS = (
 )
 LINUX_WORDS = (
     f"console=hvc0 edd=off quiet root=/dev/mapper/luks-{LUKS_UUID} rw "
-    f"rd.luks.uuid=luks-{LUKS_UUID} rd.shell=0 rd.emergency=poweroff"
+    f"rd.luks.uuid=luks-{LUKS_UUID} rd.shell=0 rd.emergency=poweroff "
+    "systemd.default_timeout_start_sec=600"
 )
+"""The last word: a busy host without KVM takes longer than 90 s to find the disks."""
 _TBOOT = "logging=serial,memory serial=115200,8n1,0x3f8"
 _PADDED = 8 << 20
 """tboot 1.10.5 halts where a module fits below its own 8 MiB (move_modules)."""
@@ -246,6 +248,13 @@ class BootWorld:
         assert hook.code == 0, hook.told
         self.did("confirm")
 
+    def accept_menu(self, old: str, new: str) -> None:
+        """Change dom0's words in grub.cfg, and have that be the accepted boot."""
+        self.boot_here()
+        self.change_menu(old, new)
+        self.did("reseal", "--accept", "kernel")
+        self.confirm_here()
+
     # --- as it was ---
 
     @contextmanager
@@ -284,26 +293,32 @@ class BootWorld:
         keeps: bool = False,
         more_disks: Sequence[Path] = (),
         without_medium: bool = False,
+        again: bool = False,
     ) -> Iterator[Pc]:
         """Switch the PC on with a disk made of the files as they are now.
 
         `launched` off: no dynamic launch takes place. `without_medium`: /boot is there,
-        and the folder with the sealed files is not.
+        and the folder with the sealed files is not. `again`: with the disk as the boot
+        before left it.
         """
         if self.machine.tpm.is_on:
             self.machine.power_off()
         disk = self.folder / "disk"
         launch = self.measured() if launched else None
-        with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
-            boot = Path(scratch, "boot")
-            left_out = shutil.ignore_patterns("aemseal") if without_medium else None
-            shutil.copytree(self.root / "boot", boot, symlinks=True, ignore=left_out)
-            make_boot_disk(disk, boot, BOOT_UUID, self.cache)
+        if not again:
+            self._make_disk(disk, without_medium=without_medium)
         with (
             QemuTpm(self.machine.tpm, launch) as tpm,
             Pc(tpm, (disk, self.disk, *more_disks), self.folder, keeps=keeps) as pc,
         ):
             yield pc
+
+    def _make_disk(self, disk: Path, *, without_medium: bool) -> None:
+        with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
+            boot = Path(scratch, "boot")
+            left_out = shutil.ignore_patterns("aemseal") if without_medium else None
+            shutil.copytree(self.root / "boot", boot, symlinks=True, ignore=left_out)
+            make_boot_disk(disk, boot, BOOT_UUID, self.cache)
 
 
 def record_of(console: str) -> str:
