@@ -22,6 +22,7 @@ pytestmark = pytest.mark.tpm
 ASKS_PIN = "PIN of the aemseal vault:"
 WRONG = "ford-at-dawn"
 CODE = r"one-time code: (\d{6}) \((\d+) s left\)"
+LOCKED = "The TPM is in lockout after wrong attempts."
 STAYS_CLOSED = "What it guards stays closed."
 
 LOOK_AROUND = f"""
@@ -88,9 +89,9 @@ def test_three_wrong_pins_leave_the_proof_and_take_the_key(
         for _ in range(2):
             pc.wait_for(f"That PIN was wrong. {ASKS_PIN}", 60)
             pc.type(WRONG)
-        is_proved_without_key(pc, guarded, "The PIN was wrong three times.")
-        record = enters_the_root(pc)
+        record = is_proved_without_key(pc, guarded)
         write_down(pc, "wrong-pin")
+    assert f"aemseal: The PIN was wrong three times. {STAYS_CLOSED}" in pc.console
     assert "outcome wrong-pin\n" in record
 
 
@@ -100,22 +101,21 @@ def test_in_lockout_not_even_the_right_pin_gets_the_key(guarded: GuardedWorld) -
     with guarded.pc() as pc:
         pc.wait_for(ASKS_PIN, BOOTED)
         pc.type(PIN)
-        is_proved_without_key(
-            pc, guarded, "The TPM is in lockout after wrong attempts."
-        )
-        record = enters_the_root(pc)
+        record = is_proved_without_key(pc, guarded)
         write_down(pc, "lockout")
+    assert f"aemseal: {LOCKED} {STAYS_CLOSED}" in pc.console
     assert "outcome lockout\n" in record
 
 
-def is_proved_without_key(pc: Pc, guarded: GuardedWorld, sentence: str) -> None:
-    """The sentence, what has no PIN, and Enter goes on to the passphrase."""
-    pc.wait_for(f"aemseal: {sentence} {re.escape(STAYS_CLOSED)}", 90)
-    assert SECRET in pc.console
-    assert "The disk key is ready." not in pc.console
+def is_proved_without_key(pc: Pc, guarded: GuardedWorld) -> str:
+    """What has no PIN is shown; the passphrase opens the disk. Returns the record."""
+    pc.wait_for(SECRET, 90)
     counts_down(pc, guarded)
     assert not re.search(PROMPT, pc.console)
     pc.type("")
+    record = enters_the_root(pc)
+    assert "The disk key is ready." not in pc.console
+    return record
 
 
 def counts_down(pc: Pc, guarded: GuardedWorld) -> None:
@@ -124,8 +124,8 @@ def counts_down(pc: Pc, guarded: GuardedWorld) -> None:
     assert found is not None
     code, left = found.groups()
     assert code in guarded.codes(time.time())
-    pc.wait_for(rf"one-time code: \d{{6}} \((?!{left} )\d+ s left\)", 30)
     pc.wait_for("Compare it with your phone, then press Enter", 30)
+    pc.wait_for(rf"one-time code: \d{{6}} \((?!{left} )\d+ s left\)", 30)
 
 
 def lock_after(guarded: GuardedWorld, tries: int) -> None:
