@@ -77,7 +77,7 @@ lint: setup
 	shellcheck setup/*.sh .ci/run bench/*.sh
 	shellcheck --external-sources --check-sourced boot-hooks/aemseal-unseal
 	shellcheck --external-sources --check-sourced boot-hooks/aemseal-boot
-	shellcheck boot-hooks/aemseal-root
+	shellcheck --external-sources --check-sourced boot-hooks/aemseal-root
 	shellcheck boot-hooks/aemseal-confirm boot-hooks/aemseal-notice
 	shellcheck boot-hooks/dracut/*/*.sh
 	shellcheck boot-hooks/grub.d/*

@@ -1,9 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Without systemd: once, when udev has settled, before dracut asks for a passphrase
-# (its own job is behind this one by name).
+# Without systemd, sourced by dracut: when udev has settled, and before dracut asks for
+# a passphrase (its own job is behind this one by name).
 if [ ! -e /run/aemseal/done ]; then
-    mkdir -p /run/aemseal
-    : >/run/aemseal/done
-    /usr/lib/aemseal/aemseal-boot </dev/null >/dev/console 2>/dev/console || poweroff -f
+    /usr/lib/aemseal/aemseal-boot </dev/null >/dev/console 2>/dev/console || {
+        echo o >/proc/sysrq-trigger
+        sleep 30
+        echo b >/proc/sysrq-trigger
+    }
 fi

@@ -57,8 +57,10 @@ install() {
     done
     if dracut_module_included systemd; then
         install_units
+        inst_hook initqueue/settled 00 "$moddir/aemseal-patience.sh"
     else
         inst_hook initqueue/settled 00 "$moddir/aemseal-settled.sh"
+        inst_hook initqueue/finished 00 "$moddir/aemseal-finished.sh"
         inst_hook pre-mount 00 "$moddir/aemseal-pre-mount.sh"
     fi
 }
