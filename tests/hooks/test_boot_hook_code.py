@@ -128,9 +128,7 @@ def test_a_signal_ends_in_a_machine_that_is_off(
     machine: Initramfs, shell: tuple[str, ...]
 ) -> None:
     """The hook is told first, since it has to cap."""
-    machine.write_core(
-        "trap ': >$run/capped; exit 21' TERM\nsleep 1\nsleep 1\nsleep 9"
-    )
+    machine.write_core("trap ': >$run/capped; exit 21' TERM\nsleep 1\nsleep 1\nsleep 9")
     with machine.boot(shell) as booting:
         while not machine.run_folder.exists():
             time.sleep(0.1)
