@@ -108,8 +108,18 @@ class Initramfs:
             assert old in text, old
             text = text.replace(old, new)
         (self.folder / "aemseal-boot").write_text(text)
+        self._install_root()
+
+    def _install_root(self) -> None:
         text = (HOOKS / "aemseal-root").read_text()
-        for old, new in list(changes.items())[:1]:
+        for old, new in {
+            "PATH=/usr/sbin:/usr/bin:/sbin:/bin": f"PATH={self.tools}:/usr/bin:/bin",
+            "/sys/dev/block": str(self.folder / "sys"),
+            '"/dev/$name"': f'"{self.folder}/dev/$name"',
+            "/dev/${": f"{self.folder}/dev/${{",
+            '[ -b "$device" ]': '[ -f "$device" ]',
+            "        /dev/*)": f"        {self.folder}/dev/*)",
+        }.items():
             assert old in text, old
             text = text.replace(old, new)
         (self.folder / "aemseal-root").write_text(text)

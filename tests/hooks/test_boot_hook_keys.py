@@ -160,10 +160,11 @@ def test_without_systemd_the_disk_is_opened_and_the_key_is_gone(
 ) -> None:
     ended = plain.ended(shell)
     assert not ended.powered_off
-    assert opened(plain) == [
+    (line,) = opened(plain)
+    assert line == (
         f"open --batch-mode --type luks --key-file {plain.run_folder}/keyfile "
         f"--key-slot 1 {plain.folder}/by-uuid/{UUID} luks-{UUID}"
-    ]
+    )
     assert laid_down(plain) == {}
     assert set(plain.left()) == {"record", "done"}
 
