@@ -21,7 +21,7 @@ PURE_LAYERS := aemseal/words/*,aemseal/formats/*,aemseal/measure/*
 
 ROUNDS ?= 5
 
-.PHONY: demo test test-boot updates campaign bench-vault fuzz fuzz-again atheris lint setup clean
+.PHONY: demo test test-boot updates campaign bench-vault fuzz fuzz-again atheris lint setup install clean
 
 demo: setup
 	@PYTHONPATH=tpm-sim $(PYTHON) -m tpm_sim.demo
@@ -81,6 +81,10 @@ lint: setup
 	shellcheck boot-hooks/aemseal-confirm boot-hooks/aemseal-notice
 	shellcheck boot-hooks/dracut/*/*.sh
 	shellcheck boot-hooks/grub.d/*
+
+# What runs outside Python, below DESTDIR; nothing is enabled.
+install:
+	@DESTDIR='$(DESTDIR)' sh setup/install-hooks.sh
 
 setup:
 	@sh setup/setup.sh
