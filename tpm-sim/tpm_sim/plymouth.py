@@ -24,6 +24,7 @@ _KEPT = (
     *("usr/bin/plymouth", "usr/sbin/plymouthd", "usr/lib/*/libply*.so.*"),
     *("usr/lib/*/plymouth/*.so", "usr/lib/*/plymouth/renderers/*.so"),
     *("*lib/systemd/system/*plymouth*", "*lib/systemd/system/*.wants/plymouth*"),
+    "usr/share/plymouth/plymouthd.defaults",
     *(f"usr/share/plymouth/themes/{each}/*" for each in ("details", "text", "tribar")),
     f"usr/share/plymouth/themes/{GRAPHICAL}/*",
 )
@@ -62,7 +63,7 @@ def _lay_out(tree: Path, cache: Cache, theme: str) -> None:
                 _lay(each, tree / _in_usr(each.relative_to(folder)))
     settings = tree / "etc/plymouth/plymouthd.conf"
     settings.parent.mkdir(parents=True)
-    settings.write_text(f"[Daemon]\nTheme={theme}\nShowDelay=0\n", encoding="ascii")
+    settings.write_text(f"[Daemon]\nTheme={theme}\n", encoding="ascii")
 
 
 def _in_usr(path: Path) -> Path:
