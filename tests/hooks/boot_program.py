@@ -59,7 +59,8 @@ class Initramfs:
             self.write_tool(name, "exit 1")
         self.write_tool("blkid", _BLKID.format(folder=folder))
         self.write_tool("cryptsetup", _CRYPTSETUP.format(folder=folder))
-        self.write_tool("plymouth", f"echo \"$*\" >>'{folder}/plymouth.said'")
+        # No splash is there to answer; with one it is test_boot_hook_front.py's.
+        self.write_tool("plymouth", f"echo \"$*\" >>'{folder}/plymouth.said'; exit 1")
         self.write_core("exit 10")
         (folder / "systemd").mkdir(exist_ok=systemd)
         if not systemd:
@@ -114,6 +115,7 @@ class Initramfs:
         text = (HOOKS / "aemseal-root").read_text()
         for old, new in {
             "PATH=/usr/sbin:/usr/bin:/sbin:/bin": f"PATH={self.tools}:/usr/bin:/bin",
+            "=/dev/console": f"={self.folder / 'console'}",
             "/sys/dev/block": str(self.folder / "sys"),
             '"/dev/$name"': f'"{self.folder}/dev/$name"',
             "/dev/${": f"{self.folder}/dev/${{",

@@ -99,7 +99,7 @@ def test_what_opened_before_the_pin_was_refused_is_left_in_no_file(
     assert set(left) == {"overridden", "done", "record", "words"}
     assert not any(b"heron" in data for data in left.values())
     said = (machine.folder / "plymouth.said").read_text()
-    assert set(said.split()) == {"hide-splash"}
+    assert set(said.split()) == {"--ping"}
 
 
 @pytest.mark.parametrize(
