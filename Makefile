@@ -20,8 +20,9 @@ SPEAKING_TO_A_TPM := tests/world tests/attacks/test_pin_attacks.py \
 PURE_LAYERS := aemseal/words/*,aemseal/formats/*,aemseal/measure/*
 
 ROUNDS ?= 5
+BOOT_ROUNDS ?= 3
 
-.PHONY: demo test test-boot updates campaign bench-vault fuzz fuzz-again atheris lint setup install clean
+.PHONY: demo test test-boot updates campaign bench-vault bench-boot fuzz fuzz-again atheris lint setup install clean
 
 demo: setup
 	@PYTHONPATH=tpm-sim $(PYTHON) -m tpm_sim.demo
@@ -49,6 +50,12 @@ test-boot: setup
 bench-vault: setup
 	@PYTHONPATH=.:tpm-sim $(PYTHON) -m bench.bench_vault --rounds '$(ROUNDS)'
 
+# Bytes in the initramfs and seconds to the secret, in QEMU (bench/README.md).
+bench-boot: setup
+	@sh setup/boot-test.sh
+	@PYTHONPATH=.:tpm-sim:tests/boot $(PYTHON) -m bench.bench_boot \
+		--rounds '$(BOOT_ROUNDS)'
+
 # Every move of the vault killed at every step, crashed, answered with every error, and
 # EXAMPLES random lives; MOVES= is a pattern of moves, KINDS= what to do of these four.
 campaign: setup
@@ -74,7 +81,7 @@ lint: setup
 	$(PYTHON) -m mypy tests/face/conftest.py
 	$(PYTHON) -m mypy tests/hooks/conftest.py
 	$(PYTHON) -m mypy tests/boot/conftest.py
-	shellcheck setup/*.sh .ci/run bench/*.sh
+	shellcheck setup/*.sh .ci/run bench/*.sh bench/dracut/*/*.sh
 	shellcheck --external-sources --check-sourced boot-hooks/aemseal-unseal
 	shellcheck --external-sources --check-sourced boot-hooks/aemseal-boot
 	shellcheck --external-sources --check-sourced boot-hooks/aemseal-root
