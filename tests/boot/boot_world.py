@@ -53,9 +53,10 @@ XEN_WORDS = (
 LINUX_WORDS = (
     f"console=hvc0 edd=off quiet root=/dev/mapper/luks-{LUKS_UUID} rw "
     f"rd.luks.uuid=luks-{LUKS_UUID} rd.shell=0 rd.emergency=poweroff "
-    "systemd.default_timeout_start_sec=600"
+    "rd.luks.options=x-systemd.device-timeout=600"
 )
-"""The last word: a busy host without KVM takes longer than 90 s to find the disks."""
+"""The last word: a busy host without KVM takes longer than 90 s to find the disk.
+systemd 252 has no word for that of all devices (DefaultDeviceTimeoutSec is a file's)."""
 _TBOOT = "logging=serial,memory serial=115200,8n1,0x3f8"
 _PADDED = 8 << 20
 """tboot 1.10.5 halts where a module fits below its own 8 MiB (move_modules)."""
