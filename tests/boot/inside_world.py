@@ -41,6 +41,7 @@ _HANDED_UUID = "2a9f0c11-6a53-4b0e-9c57-0f2f5a3b7c44"
 _HANDED_SIZE = 32 << 20
 _STATE = "var/lib/aemseal"
 _MORE_WORDS = "noresume systemd.import_credentials=no"
+"""What doctor asks for."""
 
 _MORE = f"""\
 export PATH=/bin:/opt/bin
