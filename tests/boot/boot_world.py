@@ -55,8 +55,8 @@ LINUX_WORDS = (
     f"rd.luks.uuid=luks-{LUKS_UUID} rd.shell=0 rd.emergency=poweroff "
     "rd.luks.options=x-systemd.device-timeout=600"
 )
-"""The last word: a busy host without KVM takes longer than 90 s to find the disk.
-systemd 252 has no word for that of all devices (DefaultDeviceTimeoutSec is a file's)."""
+"""The last word: a busy host without KVM takes over 90 s to find the disk.
+systemd 252 has no word for the time of all devices, DefaultDeviceTimeoutSec."""
 _TBOOT = "logging=serial,memory serial=115200,8n1,0x3f8"
 _PADDED = 8 << 20
 """tboot 1.10.5 halts where a module fits below its own 8 MiB (move_modules)."""
