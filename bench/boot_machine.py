@@ -112,7 +112,10 @@ class BenchMachine(BootWorld):
             return HashAlgorithm.SHA256.hash(header.read_bytes()).value
 
     def build(self, image: Path, way: str | None, *, systemd: bool) -> None:
-        """Have dracut build an image with the hook of a way, or with none."""
+        """Have dracut build an image with the hook of a way, or with none.
+
+        Compressed as dracut does where nobody says otherwise: by zstd, level 15.
+        """
         environment = {
             "AEMSEAL_PROGRAMS": str(HOOKS),
             "AEMSEAL_FILES": str(self.root / "var/lib/aemseal/hook"),
@@ -121,7 +124,15 @@ class BenchMachine(BootWorld):
         modules = (BENCH if way == AEM else HOOKS) / "dracut"
         names = () if way is None else (_MODULES[way],)
         with linked_base(modules) as base:
-            run_dracut(image, self.cache, base, names, systemd=systemd, **environment)
+            run_dracut(
+                image,
+                self.cache,
+                base,
+                names,
+                ("--zstd",),
+                systemd=systemd,
+                **environment,
+            )
 
     @contextmanager
     def on(
