@@ -16,11 +16,19 @@ from aemseal.flows.doctor_patient import (
     warning,
 )
 from aemseal.flows.evidence import read_launch
+from aemseal.flows.hook_inside import (
+    BOOT_CONF,
+    HOOK_CONF,
+    PIN,
+    lacking,
+    other_than_installed,
+    regular_files,
+)
 from aemseal.flows.known_boots import predicted_boot, unexplained
 from aemseal.flows.moves import ACCEPTED, RETIRED, STAGED, standing
+from aemseal.flows.provision import HOOK_FOLDER
 from aemseal.flows.state import VaultState
 from aemseal.flows.survey import refuse_unpredicted
-from aemseal.formats.file_list import FileKind, FileList, ListedFile
 from aemseal.formats.hook_files import hook_conf, pin_of
 from aemseal.measure.luks import LUKS_PCR
 from aemseal.measure.replay import require_launch
@@ -31,9 +39,6 @@ from aemseal.words.errors import (
     TpmError,
     UnmeasuredError,
 )
-
-HOOK_PROGRAM = "usr/lib/aemseal/aemseal-unseal"
-_CONF, _PIN = "etc/aemseal/hook.conf", "etc/aemseal/srk.tr"
 
 _REBUILD = "build the initramfs anew, with the hook in it, then: aemseal reseal"
 _CREDENTIALS_SINCE = 250
@@ -156,31 +161,34 @@ def next_boot_opens(patient: Patient) -> Finding:
 
 
 def initramfs_has_the_hook(patient: Patient) -> Finding:
-    """Look into the next boot's initramfs for the hook, our pin and our selection."""
+    """Look into the next boot's initramfs for all of the hook, as it should be."""
     state = patient.sealed
-    files = _by_path(patient.image)
-    absent = [each for each in (HOOK_PROGRAM, _CONF, _PIN) if each not in files]
+    files = regular_files([patient.image])
+    absent = lacking(files)
     if absent:
         return failed(
             f"the next boot's initramfs lacks {', '.join(absent)}: it shows no secret",
             _REBUILD,
         )
     for path, content in (
-        (_CONF, hook_conf(state.selection)),
-        (_PIN, state.storage.serialized),
+        (HOOK_CONF, hook_conf(state.selection)),
+        (PIN, state.storage.serialized),
+        (BOOT_CONF, patient.files and patient.files.read(f"{HOOK_FOLDER}/boot.conf")),
     ):
-        if files[path].content != hashlib.sha256(content).hexdigest():
+        if content and files[path].content != hashlib.sha256(content).hexdigest():
             return failed(
                 f"{path} in the next boot's initramfs is not what enrol wrote: it "
                 "shows no secret",
                 _REBUILD,
             )
+    others = list(other_than_installed(files, patient.host))
+    if others:
+        return warning(
+            f"the next boot's initramfs has another {', '.join(others)} than is "
+            "installed here",
+            _REBUILD,
+        )
     return ok("the next boot's initramfs holds the hook, our key and selection")
-
-
-def _by_path(image: FileList) -> dict[str, ListedFile]:
-    """Return the regular files of an image; of two the later one is unpacked."""
-    return {each.path: each for each in image.files if each.kind is FileKind.FILE}
 
 
 def no_shell_opens(patient: Patient) -> Finding:

@@ -17,6 +17,7 @@ from typing import TypeVar
 from aemseal.flows.boot_menu import read_menu
 from aemseal.flows.boot_places import boot_places
 from aemseal.flows.enrol_halfway import keep_halfway, require_as_foreseen
+from aemseal.flows.hook_inside import lacking, regular_files
 from aemseal.flows.initramfs import ImageLists, initramfs_sources
 from aemseal.flows.known_boots import predicted_boot, sealed_boot, unexplained
 from aemseal.flows.moves import ACCEPTED, NOT_ACCEPTED, STAGED
@@ -193,7 +194,9 @@ def _built_boot(
     now = replace(look, host=host, facts={}, menu=read_menu(host))
     prediction = now.predict(setting.entry, hook=True)
     changes = _require_same_boot(setting, now, prediction, built=(Role.INITRAMFS,))
-    setting.show(ImageLists(host, setting.lists.lists).told(changes))
+    lists = ImageLists(host, setting.lists.lists)
+    setting.show(lists.told(changes))
+    _require_hook(lists, prediction)
     for caution in prediction.cautions:
         setting.say(f"caution: {caution}")
     command = f"{setting.verb} {setting.kind}".rstrip()
@@ -205,6 +208,26 @@ def _built_boot(
         known,
         unchecked=UNCHECKED_AT_ENROL,
     )
+
+
+def _require_hook(lists: ImageLists, prediction: Prediction) -> None:
+    """Raise EvidenceError where the build left the hook out of the initramfs.
+
+    That boot would measure as predicted, and show nothing. It is told only where the
+    files of every image can be listed.
+    """
+    sources = initramfs_sources(prediction.measurements)
+    images = lists.look_if_possible(sources)
+    if len(images) < len(sources):
+        return
+    absent = lacking(regular_files(images))
+    if images and absent:
+        raise EvidenceError(
+            f"the initramfs that was built lacks {', '.join(absent)}: its boot would "
+            "show no secret",
+            "install dracut's module 90aemseal with the hook's programs; see the "
+            "README of boot-hooks, then enrol again",
+        )
 
 
 def _require_same_boot(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from aemseal.flows.fallback import titles_of
 from aemseal.flows.fallback_entries import FallbackBoot, FallbackReader
+from aemseal.flows.hook_inside import OF_THE_HOOK
 from aemseal.flows.known_boots import predicted_boot, sealed_boot
 from aemseal.flows.media import medium_problems
 from aemseal.flows.moves import (
@@ -39,10 +40,6 @@ from aemseal.world.host import Host
 
 if TYPE_CHECKING:
     from aemseal.flows.vault import Vault
-
-
-_OF_THE_HOOK = frozenset({"etc/aemseal/hook.conf", "etc/aemseal/srk.tr"})
-"""Without these an initramfs's hook shows nothing (docs/slot-format.md)."""
 
 
 class BlindBootError(PredictionError):
@@ -229,10 +226,10 @@ def _require_hook(changes: Plan) -> None:
     for change in changes.changes:
         files = change.files.changes if change.files else ()
         gone = {each.path for each in files if each.mark is Mark.GONE}
-        if gone & _OF_THE_HOOK:
+        if gone & OF_THE_HOOK:
             raise BlindBootError(
                 f"the hook's files are no longer in {change.path}: the next boot would "
-                f"show no secret ({', '.join(sorted(gone & _OF_THE_HOOK))})",
+                f"show no secret ({', '.join(sorted(gone & OF_THE_HOOK))})",
                 "build the initramfs anew, with the hook in it",
             )
 

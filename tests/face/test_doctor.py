@@ -13,6 +13,7 @@ from contract import check
 from disk_layouts import ROOT, STICK_BOOT, qubes_laptop
 from laptop import CARRIED, KERNEL, Laptop, MakeLaptop, changed, run
 from tpm_sim.boot_directory import INITRAMFS_TREE, LUKS_UUID, pack_initramfs
+from tpm_sim.initramfs import HOOK
 from tpm_sim.machine import Machine
 from tpm_sim.machines import TRENCHBOOT_SKINIT
 from ward import diagnosis, is_told
@@ -169,12 +170,24 @@ def test_an_initramfs_that_lost_the_hook_is_found(lent_da: Laptop) -> None:
         is_told(told, FAILED, "aemseal-unseal", "hook.conf", "srk.tr", "build the")
 
 
-@pytest.mark.parametrize("name", ["hook.conf", "srk.tr"])
+@pytest.mark.parametrize("name", ["hook.conf", "srk.tr", "boot.conf"])
 def test_an_initramfs_with_another_pin_or_selection_is_found(
     lent_da: Laptop, name: str
 ) -> None:
     with initramfs(lent_da, **{f"etc__aemseal__{name}": b"another"}):
         is_told(found(lent_da, "initramfs"), FAILED, f"{name} in the next boot's")
+
+
+def test_an_initramfs_with_another_hook_than_is_installed_is_found(
+    own: MakeLaptop,
+) -> None:
+    laptop = own()
+    installed = "/usr/lib/aemseal/aemseal-boot"
+    laptop.write(installed, (HOOK.parent / "aemseal-boot").read_bytes())
+    assert found(laptop, "initramfs").result is OK
+    laptop.write(installed, b"a newer one")
+    told = found(laptop, "initramfs")
+    is_told(told, WARNING, "another usr/lib/aemseal/aemseal-boot than", "build the")
 
 
 def test_an_initramfs_that_cannot_be_listed_is_skipped(lent_da: Laptop) -> None:

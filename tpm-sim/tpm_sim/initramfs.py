@@ -28,6 +28,11 @@ _PROGRAM_INSIDE = "usr/lib/aemseal"
 _HOOK_INSIDE = f"{_PROGRAM_INSIDE}/{HOOK.name}"
 _ETC_INSIDE = "etc/aemseal"
 _HOOK_FILES = "var/lib/aemseal/hook"
+_DRACUT_HOOKS = (
+    ("initqueue/settled", "aemseal-settled.sh"),
+    ("initqueue/finished", "aemseal-finished.sh"),
+    ("pre-mount", "aemseal-pre-mount.sh"),
+)
 _TIMEOUT = 120.0
 
 
@@ -47,6 +52,7 @@ def build_initramfs(root: Path, hook: Path = HOOK) -> None:
     """
     tree = dict(INITRAMFS_TREE)
     tree[_HOOK_INSIDE] = hook.read_bytes()
+    tree |= _around(HOOK.parent)
     for path in sorted(hook.parent.glob("lib/*.sh")):
         tree[f"{_PROGRAM_INSIDE}/lib/{path.name}"] = path.read_bytes()
     folder = root / _HOOK_FILES
@@ -54,6 +60,17 @@ def build_initramfs(root: Path, hook: Path = HOOK) -> None:
         for path in sorted(folder.iterdir()):
             tree[f"{_ETC_INSIDE}/{path.name}"] = path.read_bytes()
     (root / IMAGE).write_bytes(pack_initramfs(tree))
+
+
+def _around(hooks: Path) -> dict[str, bytes]:
+    """Return what runs the hook in an initramfs without systemd."""
+    tree = {}
+    for name in ("aemseal-boot", "aemseal-root"):
+        tree[f"{_PROGRAM_INSIDE}/{name}"] = (hooks / name).read_bytes()
+    for folder, name in _DRACUT_HOOKS:
+        script = hooks / "dracut/90aemseal" / name
+        tree[f"usr/lib/dracut/hooks/{folder}/00-{name}"] = script.read_bytes()
+    return tree
 
 
 def build_command(root: Path) -> list[str]:
