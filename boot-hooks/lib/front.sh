@@ -80,6 +80,43 @@ list_screens() {
     screens=${screens# }
 } 2>/dev/null
 
+# open_screens: descriptor 5 leads to the screens for what comes bit by bit: to the one
+# there is, or by `tee` to each of them, which passes on what it gets at once.
+open_screens() {
+    take_screens
+    spreader=''
+    case $screens in
+        '') exec 5>&1 ;;
+        *' '*)
+            rm -f -- "$run/screens" && mkfifo -- "$run/screens" || return 1
+            # shellcheck disable=SC2086 # each is a word
+            tee -- $screens <"$run/screens" >/dev/null 2>&1 &
+            spreader=$!
+            exec 5>"$run/screens"
+            rm -f -- "$run/screens"
+            ;;
+        *) exec 5>"$screens" ;;
+    esac
+}
+
+# close_screens: what came is on them. One that takes nothing does not hold up the boot.
+close_screens() {
+    exec 5>&-
+    [ -n "$spreader" ] || return 0
+    patience=$((splash_seconds * 10))
+    while is_spreading && [ "$patience" -gt 0 ]; do
+        patience=$((patience - 1))
+        sleep 0.1
+    done
+    kill -s KILL "$spreader" 2>/dev/null || :
+    wait "$spreader" 2>/dev/null || :
+}
+
+is_spreading() {
+    state=''
+    read -r _ _ state _ <"/proc/$spreader/stat" && [ "$state" != Z ]
+} 2>/dev/null
+
 # tell FILE: a file's text on every screen. Its name is an argument, it itself never is.
 # One that does not take it shall not keep it from the others, nor hold up the boot.
 tell() {

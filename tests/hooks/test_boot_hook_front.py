@@ -250,6 +250,33 @@ def test_without_systemd_the_console_asks(front: Front) -> None:
 
 
 @every_shell
+@pytest.mark.parametrize("names", [(), ("tty0",), ("hvc0", "tty0")])
+def test_what_comes_bit_by_bit_is_on_every_screen_at_once(
+    front: Front, names: tuple[str, ...], shell: tuple[str, ...]
+) -> None:
+    for name in names:
+        front.add_console(name)
+    lines = ("open_screens", "printf 'one ' >&5")
+    out = front.do("\n".join([*lines, "echo two >&5", "close_screens"]), shell)
+    if not names:
+        assert out == "one two\n"
+    for name in names:
+        assert front.screen(name) == "one two\n"
+    assert list(front.run_folder.iterdir()) == []
+
+
+@every_shell
+def test_a_screen_that_takes_nothing_does_not_hold_up_the_end(
+    front: Front, shell: tuple[str, ...]
+) -> None:
+    front.add_console("tty0")
+    front.add_console("hvc0")
+    front.fill("hvc0")
+    front.do("open_screens; echo shown >&5; close_screens", shell)
+    assert front.screen("tty0") == "shown\n"
+
+
+@every_shell
 def test_what_was_shown_is_cleared_and_cannot_be_scrolled_back_to(
     front: Front, shell: tuple[str, ...]
 ) -> None:

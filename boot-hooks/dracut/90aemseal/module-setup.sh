@@ -16,7 +16,7 @@ aemseal_tools="
     tpm2_policyrestart tpm2_send tpm2_startauthsession tpm2_unseal
     tpm2_verifysignature
     cryptsetup timeout head tail tr od sed sort sha256sum date mkdir mv rm cat sleep stat
-    blkid mount umount modprobe sync"
+    blkid mount umount modprobe sync mkfifo tee"
 
 check() {
     [ -s "$aemseal_files/srk.tr" ] && [ -s "$aemseal_files/hook.conf" ] || {
