@@ -11,7 +11,8 @@
 list_disks() {
     line=''
     IFS= read -r line <"$cmdline_file" || [ -n "$line" ] || return 1
-    : >"$work/disks.raw" || return 1
+    : >"$work/disks" || return 1
+    disks=0
     while [ -n "$line" ]; do
         word=${line%%[ 	]*}
         case $line in
@@ -29,9 +30,10 @@ list_disks() {
             ????????-????-????-????-????????????) ;;
             *) return 1 ;;
         esac
-        printf '%s\n' "$word" >>"$work/disks.raw" || return 1
+        printf '%s\n' "$word" >>"$work/disks" || return 1
+        disks=$((disks + 1))
     done
-    sort -u <"$work/disks.raw" >"$work/disks"
+    [ "$disks" -lt 2 ] || sort -u -o "$work/disks" "$work/disks"
 }
 
 # find_twins: whether two block devices answer to one name. Whoever put in the second
@@ -55,16 +57,17 @@ measure_disks() {
     find_twins
     set --
     lines=''
+    header=$work/header
     while IFS= read -r uuid; do
         [ $# -lt 16 ] || leave no-luks
         bounded cryptsetup luksHeaderBackup "$by_uuid/$uuid" --batch-mode \
-            --header-backup-file "$work/header" </dev/null ||
+            --header-backup-file "$header" </dev/null ||
             leave no-luks
-        digest=$("${bank}sum" <"$work/header") || leave no-luks
+        digest=$("${bank}sum" <"$header") || leave no-luks
         digest=${digest%% *}
         is_hex "$digest" "$bank_digits" "$bank_digits" || leave no-luks
-        rm -f -- "$work/header"
         set -- "$@" "13:$bank=$digest"
+        header=$work/header.$#
         lines="${lines}luks $uuid $digest$newline"
     done <"$work/disks"
     if [ $# -gt 0 ]; then

@@ -10,6 +10,8 @@
 
 text=''
 seed=''
+zeros='\0' # as escapes, for the shell's own printf
+while [ "${#zeros}" -lt 4096 ]; do zeros=$zeros$zeros; done
 step_seconds=30 # RFC 6238, as are SHA-1 and six digits
 carriage_return=$(printf '\r')
 
@@ -46,16 +48,21 @@ hand_over() {
 # end.
 take_text() {
     c1=$(printf '\302[\200-\237]')
+    lead=${c1%%\[*}
     text=$(
-        tr -d '\000-\011\013-\037\177' <"$work/secret.text" | sed "s/$c1/?/g" &&
-            printf '.'
+        tr -d '\000-\011\013-\037\177' <"$work/secret.text" && printf '.'
     ) || return 1
+    case $text in
+        *"$lead"*) text=$(printf '%s' "$text" | sed "s/$c1/?/g") || return 1 ;;
+    esac
     text=${text%.}
 }
 
 take_seed() {
-    seed=$(od -An -v -tx1 "$work/secret.totp" | tr -dc '0-9a-f') &&
-        one_time_code "$(date +%s)"
+    hex_of "$work/secret.totp" || return 1
+    seed=$hex
+    hex=''
+    one_time_code "$(date +%s)"
 }
 
 # one_time_code NOW: the six digits in `code`. The seed goes by stdin.
@@ -80,7 +87,7 @@ wipe() {
 
 # overwrite FILE: with as many zeros as the longest secret has bytes, not by a new file.
 overwrite() {
-    head -c 2048 /dev/zero 1<>"$1"
+    printf '%b' "$zeros" 1<>"$1"
 }
 
 # show_secrets: as they were unsealed, the code last, since it may be shown anew.

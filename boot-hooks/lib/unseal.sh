@@ -65,9 +65,9 @@ start_session() {
 
 # satisfy: the policy, once for each unsealing, since using a session resets it.
 satisfy() {
-    tpm tpm2_policypcr -S "$work/session" -l "$bank:$pcrs" -L "$work/now" ||
+    tpm tpm2_policypcr -S "$work/session" -l "$bank:$pcrs" >"$work/now" ||
         refused not-accepted
-    hex_of "$work/now" || leave failed
+    IFS= read -r hex <"$work/now" && is_hex "$hex" 64 64 || leave failed
     case $branch_list in
         *"$newline$hex "*) ;;
         *) judge not-accepted ;;
@@ -113,7 +113,6 @@ add_part() {
     [ "$line" = "$label" ] || return 1
     tail -c +$((${#label} + 2)) "$work/secret.part" >>"$work/secret.$kind" || return 1
     overwrite "$work/secret.part"
-    rm -f -- "$work/secret.part"
 }
 
 # take_guarded: with the PIN, which is asked for when every other policy holds and not
@@ -143,10 +142,10 @@ take_guarded() {
 # TPM would refuse any PIN, and none is asked for.
 satisfy_guarded() {
     satisfy
-    tpm tpm2_policyauthvalue -S "$work/session" -L "$work/now" ||
+    tpm tpm2_policyauthvalue -S "$work/session" >"$work/now" ||
         refused not-accepted
-    hex_of "$work/now" || leave failed
-    policy_now=$hex
+    IFS= read -r policy_now <"$work/now" && is_hex "$policy_now" 64 64 ||
+        leave failed
     hex_of "$work/public.$kind.$part" || leave failed
     case $hex in
         ????????????????????0020"$policy_now"*) ;;
