@@ -45,7 +45,8 @@ splash_is_there() {
 
 # end_splash: by asking, else by force. It answers once the screen is the console's
 # again. Its agent for passphrases is of no use without it; the console's was not
-# started because of it.
+# started because of it. Its own unit stays: stopped, it would come back with the switch
+# of the root, and take /dev/console again.
 end_splash() {
     timeout -s KILL "$splash_seconds" plymouth quit >/dev/null 2>&1 || :
     if splash_is_there; then
@@ -55,7 +56,7 @@ end_splash() {
     [ -d "$systemd" ] || return 0
     timeout -s KILL "$splash_seconds" systemctl stop \
         systemd-ask-password-plymouth.path systemd-ask-password-plymouth.service \
-        plymouth-start.service >/dev/null 2>&1 || :
+        >/dev/null 2>&1 || :
     timeout -s KILL "$splash_seconds" systemctl start --no-block \
         systemd-ask-password-console.path >/dev/null 2>&1 || :
 }

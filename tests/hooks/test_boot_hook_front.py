@@ -21,8 +21,7 @@ SECRET = "the heron stands in the ford"
 QUIT = "case $1 in quit) rm -f '{pid}';; --ping) [ -e '{pid}' ];; esac"
 DEAF = "case $1 in quit) exec sleep 1000;; --ping) [ -e '{pid}' ];; esac"
 SPLASH_UNITS = (
-    "systemd-ask-password-plymouth.path systemd-ask-password-plymouth.service "
-    "plymouth-start.service"
+    "systemd-ask-password-plymouth.path systemd-ask-password-plymouth.service"
 )
 
 every_shell = pytest.mark.parametrize("shell", SHELLS, ids=of_shell)
