@@ -42,7 +42,9 @@ installkernel() {
 install() {
     # shellcheck disable=SC2086 # a list of names
     inst_multiple $aemseal_tools
-    inst_multiple -o sha1sum sha384sum sha512sum oathtool stty
+    # The bank is measured with the image; its sum program need not be sha256sum.
+    inst_multiple -o oathtool stty \
+        "$(sed -n 's/^bank //p' "$aemseal_files/hook.conf")sum"
     # tpm2-tools load their way to the device by name, so no linker knows of it.
     inst_libdir_file "libtss2-tcti-device.so*"
     inst_script "$aemseal_programs/aemseal-unseal" /usr/lib/aemseal/aemseal-unseal
