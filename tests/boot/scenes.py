@@ -65,7 +65,8 @@ def write_down(pc: Pc, name: str) -> None:
     folder = os.environ.get("AEMSEAL_TRANSCRIPTS")
     if not folder:
         return
-    spoken = re.split(r"^(?=.*(?:aemseal: |" + SECRET + "))", pc.console, flags=re.M)
+    first = rf"^(?=.*(?:aemseal: |aemseal vault:|{SECRET}))"
+    spoken = re.split(first, pc.console, flags=re.M)
     lines = "".join(spoken[1:]).split("RECORD-BEGIN")[0].splitlines()
     text = "\n".join(line.rstrip() for line in lines if line.strip())
     Path(folder, f"{name}.txt").write_text(f"{text}\n", encoding="utf-8")
