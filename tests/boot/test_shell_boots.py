@@ -16,7 +16,7 @@ from tpm_sim.qemu import Pc
 
 pytestmark = pytest.mark.tpm
 
-SHELL = r"pre-mount:\S*# "
+SHELL = r"sh-\S*# "
 RESET_13 = r"\200\2\0\0\0\33\0\0\1\75\0\0\0\15\0\0\0\11\100\0\0\11\0\0\0\0\0"
 """TPM2_PCR_Reset of PCR 13, with an empty password."""
 
