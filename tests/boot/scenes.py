@@ -60,13 +60,15 @@ def is_refused(pc: Pc, sentence: str) -> None:
 def write_down(pc: Pc, name: str) -> None:
     """Keep what the console showed as a transcript, where one is asked for.
 
-    From the initramfs on: what GRUB, tboot and Xen say before has nothing to read.
+    From the initramfs on: what GRUB, tboot and Xen say before has nothing to read. What
+    the screen shows one after the other on one line are lines here.
     """
     folder = os.environ.get("AEMSEAL_TRANSCRIPTS")
     if not folder:
         return
     first = rf"^(?=.*(?:aemseal: |aemseal vault:|{SECRET}))"
     spoken = re.split(first, pc.console, flags=re.M)
-    lines = "".join(spoken[1:]).split("RECORD-BEGIN")[0].splitlines()
+    text = "".join(spoken[1:]).split("RECORD-BEGIN")[0]
+    lines = re.sub(r"(?<=s left\)) +(?=\S)", "\n", text).splitlines()
     text = "\n".join(line.rstrip() for line in lines if line.strip())
     Path(folder, f"{name}.txt").write_text(f"{text}\n", encoding="utf-8")
