@@ -5,8 +5,8 @@
 # holds no NUL; after it a text and a TOTP seed are in the shell, the keyfile is in its
 # place, and the work folder is overwritten and gone before anything is shown.
 #
-# Needs `work`, `run`, `opened`, `outcome`, `approved`, `refresh`, `newline`, the screen
-# as descriptor 3. Sets `text`, `seed` and `code`. Never exported: text, seed, typed.
+# Needs `work`, `run`, `opened`, `outcome`, `approved`, `refresh`, `live`, `newline`, the
+# screen as descriptor 3. Sets `text`, `seed` and `code`. Never exported: text, seed, typed.
 
 text=''
 seed=''
@@ -102,13 +102,14 @@ show_secrets() {
 }
 
 # show_code: one line, and another whenever the code changes, for `refresh` seconds. On
-# a terminal it stays one line, that counts down each second. A signal ends the wait, as
+# a screen it stays one line, that counts down each second. A signal ends the wait, as
 # a screen that is gone does.
 show_code() {
     ended=no
     trap 'ended=yes' HUP INT QUIT TERM
     begin='' end=$newline in_place=no
-    if [ "$refresh" -gt 0 ] && [ -t 3 ]; then
+    if [ -t 3 ]; then live=yes; fi
+    if [ "$refresh" -gt 0 ] && [ "$live" = yes ]; then
         # The spaces: `(9 s left)` is shorter than what was there before it.
         begin=$carriage_return end=' ' in_place=yes
     fi

@@ -165,8 +165,11 @@ class Initramfs:
     def check_root(
         self, shell: tuple[str, ...] = ("/bin/sh",)
     ) -> subprocess.CompletedProcess[str]:
+        """Run aemseal-root; what its screen shows in the end is the result's stdout."""
         (self.folder / "cmdline").write_text(f"{self.cmdline}\n")
-        return subprocess.run(
+        console = self.folder / "console"
+        console.unlink(missing_ok=True)
+        done = subprocess.run(
             [
                 *(*shell, str(self.folder / "aemseal-root")),
                 *("-r", str(self.run_folder), "-c", str(self.folder / "cmdline")),
@@ -175,6 +178,9 @@ class Initramfs:
             text=True,
             timeout=PATIENCE,
         )
+        if console.exists():
+            done.stdout += console.read_text().rpartition("\033[3J")[2]
+        return done
 
     def write_record(self, *secrets: str, outcome: str = "unsealed") -> str:
         """Lines of sh that write a record as the hook does."""

@@ -10,6 +10,10 @@ from boot_program import KNOWN, Initramfs
 from hook_program import SHELLS, of_shell
 
 HERON = "the heron stands in the ford"
+THEIRS = (
+    "If these words are yours, this boot is one that you accepted: type your "
+    "passphrase."
+)
 WRONG = "The PIN was wrong three times. What it guards stays closed."
 every_shell = pytest.mark.parametrize("shell", SHELLS, ids=of_shell)
 
@@ -34,8 +38,8 @@ def test_a_text_needs_no_key_and_no_time(
     machine.write_core(machine.write_record("text") + f"echo '{HERON}'")
     ended = machine.ended(shell)
     assert (ended.code, ended.powered_off) == (0, False)
-    assert ended.screen == f"{HERON}\r\n"
-    assert set(machine.left()) == {"record", "done"}
+    assert ended.screen == f"{HERON}\r\naemseal: {THEIRS}\r\n"
+    assert set(machine.left()) == {"record", "done", "words"}
 
 
 @every_shell

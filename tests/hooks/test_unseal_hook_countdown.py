@@ -80,6 +80,16 @@ def test_the_line_is_written_anew_each_second(
     assert on_screen(shown) == [line(1020).rstrip(), b""]
 
 
+def test_whoever_passes_it_on_to_screens_has_the_line_written_anew(
+    machine: Machine,
+) -> None:
+    only_totp(machine)
+    machine.more_arguments = ("-l", "-t", "2")
+    hook = altered(machine, clock(machine, 1000, 1000, 1010, 1011))
+    shown = machine.finish_hook(machine.start_hook(hook=hook)).stdout
+    assert shown == b"".join(b"\r" + line(n) for n in (1000, 1010, 1011)) + b"\n"
+
+
 def test_nothing_of_a_longer_line_stays(machine: Machine) -> None:
     only_totp(machine)
     machine.more_arguments = ("-t", "1")
