@@ -31,6 +31,7 @@ def test_a_shell_after_the_cap_cannot_unseal(world: BootWorld) -> None:
         pc.wait_for(PROMPT, 90)
         pc.type(PASSPHRASE.decode())
         reach_the_shell(pc)
+        did(pc, "stty columns 200")
         did(pc, f"mkdir /m; mount -o ro /dev/disk/by-uuid/{BOOT_UUID} /m")
         the_hook_again_is_refused(pc)
         its_policy_by_hand_is_refused(pc)
