@@ -79,6 +79,13 @@ class Initramfs:
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
 
+    def write_vault(self, *kinds: str) -> None:
+        """What the medium says is sealed."""
+        medium = self.folder / "medium"
+        medium.mkdir(exist_ok=True)
+        lines = [f"secret {kind} {kind} 0 1" for kind in kinds]
+        (medium / "vault").write_text("\n".join(["aemseal-vault 1", *lines, ""]))
+
     def write_core(self, script: str) -> None:
         """Have the hook be this; it knows `run`."""
         self.write_tool("core", f"run={self.run_folder}\n{script}")

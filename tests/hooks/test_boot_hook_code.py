@@ -27,6 +27,7 @@ def machine(tmp_path: Path) -> Initramfs:
 
 def show_code(machine: Initramfs, seconds: int, *secrets: str) -> None:
     """The hook's countdown: TERM ends it, and it ends by itself."""
+    machine.write_vault("totp", *secrets)
     machine.write_core(
         "ended=no\ntrap 'ended=yes' TERM\n"
         + machine.write_record("totp", *secrets)

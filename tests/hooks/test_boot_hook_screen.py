@@ -151,7 +151,27 @@ def test_only_file_systems_of_a_boot_medium_are_mounted_and_nothing_on_them_runs
         )
     called = (machine.folder / "called").read_text()
     assert f"-m {machine.folder}/medium/boot/aemseal " in called
-    assert called.endswith("-t 120\n")
+    assert called.endswith("by-uuid\n")
+
+
+@pytest.mark.parametrize(
+    ("secrets", "is_beside"),
+    [(("text",), False), (("text", "totp"), True), (("keyfile",), False), ((), False)],
+)
+def test_only_a_one_time_code_is_counted_down(
+    machine: Initramfs, secrets: tuple[str, ...], *, is_beside: bool
+) -> None:
+    """The medium says so beforehand; what lies there besides may be of any length."""
+    machine.write_vault(*secrets)
+    with (machine.folder / "medium/vault").open("a") as vault:
+        vault.truncate(1 << 30)
+    machine.write_core(
+        machine.write_record("text") + f'echo "$*" >{machine.folder}/called'
+    )
+    assert not machine.ended().powered_off
+    called = (machine.folder / "called").read_text()
+    assert called.endswith(" -l -t 120\n") is is_beside
+    assert "vault" not in machine.left()
 
 
 @every_shell
