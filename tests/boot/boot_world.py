@@ -48,15 +48,16 @@ PROMPT = "Please enter passphrase"
 
 XEN_WORDS = (
     "console=com1 com1=115200,8n1 smap=0 smep=0 dom0_mem=704M,max:704M "
-    "dom0_max_vcpus=1 no-real-mode edd=off"
+    "dom0_max_vcpus=1 no-real-mode edd=off spec-ctrl=no"
 )
 LINUX_WORDS = (
     f"console=hvc0 edd=off quiet root=/dev/mapper/luks-{LUKS_UUID} rw "
     f"rd.luks.uuid=luks-{LUKS_UUID} rd.shell=0 rd.emergency=poweroff "
-    "rd.luks.options=x-systemd.device-timeout=600"
+    "mitigations=off rd.luks.options=x-systemd.device-timeout=600"
 )
 """The last word: a busy host without KVM takes over 90 s to find the disk.
-systemd 252 has no word for the time of all devices, DefaultDeviceTimeoutSec."""
+systemd 252 has no word for the time of all devices, DefaultDeviceTimeoutSec.
+spec-ctrl and mitigations: what they have the processor do is emulated, and slow."""
 _TBOOT = "logging=serial,memory serial=115200,8n1,0x3f8"
 _PADDED = 8 << 20
 """tboot 1.10.5 halts where a module fits below its own 8 MiB (move_modules)."""
