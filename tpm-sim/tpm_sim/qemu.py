@@ -79,7 +79,7 @@ class Pc:
     def _words(self) -> list[str]:
         snapshot = "off" if self.keeps else "on"
         words = [
-            *("qemu-system-x86_64", "-accel", "tcg,thread=multi,tb-size=16"),
+            *("qemu-system-x86_64", "-accel", "tcg,thread=multi,tb-size=64"),
             *("-machine", "q35", "-cpu", "max,-smap", "-m", str(self.memory)),
             *("-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"),
             *("-chardev", f"socket,id=chip,path={self.tpm.path}"),
