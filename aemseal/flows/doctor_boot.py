@@ -20,6 +20,7 @@ from aemseal.flows.hook_inside import (
     BOOT_CONF,
     HOOK_CONF,
     PIN,
+    SYSTEMD,
     lacking,
     other_than_installed,
     regular_files,
@@ -254,8 +255,7 @@ def no_credentials_come_in(patient: Patient) -> Finding:
     """Require that systemd in the initramfs takes no credentials from outside."""
     if _last(patient.kernel_words, b"systemd.import_credentials") in _NO:
         return ok("systemd in the initramfs takes no credentials from outside")
-    image = patient.image
-    if not any(each.path.startswith("usr/lib/systemd/") for each in image.files):
+    if SYSTEMD not in regular_files([patient.image]):
         return ok("there is no systemd in the initramfs")
     version = _systemd_version(patient)
     if version is not None and version < _CREDENTIALS_SINCE:

@@ -15,6 +15,9 @@ from aemseal.formats.file_list import FileKind, FileList, ListedFile
 from aemseal.words.errors import AemsealError
 from aemseal.world.host import Host
 
+SYSTEMD = "usr/lib/systemd/systemd"
+"""systemd itself: its folder is there without it too, for udev's sake."""
+
 _PROGRAMS = "usr/lib/aemseal"
 _STEPS = (
     *("bytes", "config", "differ", "disks", "forget", "front", "keys"),
@@ -88,8 +91,7 @@ def _merged(path: str) -> str:
 
 def lacking(files: dict[str, ListedFile]) -> list[str]:
     """Return what of the hook these files lack, by path."""
-    has_systemd = any(path.startswith("usr/lib/systemd/") for path in files)
-    needed = (*IN_ANY, *(WITH_SYSTEMD if has_systemd else WITHOUT_SYSTEMD))
+    needed = (*IN_ANY, *(WITH_SYSTEMD if SYSTEMD in files else WITHOUT_SYSTEMD))
     return [path for path in needed if path not in files]
 
 

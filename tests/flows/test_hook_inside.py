@@ -88,6 +88,12 @@ def test_whatever_is_missing_is_named(needed: tuple[str, ...]) -> None:
             assert path in OF_THE_HOOK
 
 
+def test_udevs_own_place_is_no_systemd() -> None:
+    udevd = "usr/lib/systemd/systemd-udevd"
+    files = regular_files([image(udevd, *IN_ANY, *WITHOUT_SYSTEMD)])
+    assert lacking(files) == []
+
+
 def test_a_file_may_be_in_any_image_and_below_lib() -> None:
     paths = [*IN_ANY, *WITHOUT_SYSTEMD]
     images = [image(*paths[:5]), image(*(p.removeprefix("usr/") for p in paths[5:]))]
