@@ -323,6 +323,15 @@ class BootWorld:
             make_boot_disk(disk, boot, BOOT_UUID, self.cache)
 
 
+class PlainWorld(BootWorld):
+    """A machine without systemd in its initramfs: dracut's own init."""
+
+    def configure(self, **more: object) -> None:
+        """Write the configuration, with that initramfs."""
+        plain = build_command(self.root, "plain")
+        super().configure(initramfs_command=plain, **more)
+
+
 def record_of(console: str) -> str:
     """Return the hook's record, as the entered root prints it."""
     inside = console.split("RECORD-BEGIN\n")[1].split("RECORD-END")[0]

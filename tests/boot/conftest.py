@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 from boot_secrets import GuardedWorld
-from boot_world import BootWorld
+from boot_world import BootWorld, PlainWorld
 from tpm_sim.cache import Cache
 
 
@@ -20,6 +20,15 @@ from tpm_sim.cache import Cache
 def _settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BootWorld]:
     _require_boots()
     with BootWorld(tmp_path_factory.mktemp("text"), Cache.default()) as world:
+        world.enrol()
+        world.confirm_here()
+        yield world
+
+
+@pytest.fixture(scope="session")
+def _plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BootWorld]:
+    _require_boots()
+    with PlainWorld(tmp_path_factory.mktemp("plain"), Cache.default()) as world:
         world.enrol()
         world.confirm_here()
         yield world
@@ -38,6 +47,13 @@ def world(_settled: BootWorld) -> Iterator[BootWorld]:
     """A machine with a sealed text, its boot accepted; nothing is staged."""
     with _settled.as_it_was():
         yield _settled
+
+
+@pytest.fixture
+def plain(_plain: BootWorld) -> Iterator[BootWorld]:
+    """The same as `world`, without systemd in its initramfs."""
+    with _plain.as_it_was():
+        yield _plain
 
 
 @pytest.fixture

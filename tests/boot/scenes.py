@@ -19,6 +19,9 @@ BOOTED = 240
 """Seconds until the hook has spoken, on two busy cores without KVM."""
 
 QUESTION = "To start it all the same, type: boot it blindly"
+DRACUTS_PROMPT = "Enter passphrase for "
+"""How the prompt begins where there is no systemd in the initramfs."""
+
 DO_NOT_TYPE = "Do not type your disk passphrase."
 
 

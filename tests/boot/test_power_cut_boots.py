@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The power goes (kill -9) in the middle of a boot; the next boot shows the secret."""
+"""The power goes (kill -9) in the middle of a boot; the next boot shows the secret.
+
+Without systemd in the initramfs, which takes a quarter off the time of two boots.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import pytest
-from boot_world import PROMPT, SECRET, BootWorld
-from scenes import BOOTED, shows_the_secret
+from boot_world import SECRET, BootWorld
+from scenes import BOOTED, DRACUTS_PROMPT
 from tpm_sim.luks_root import PASSPHRASE
 from tpm_sim.qemu import Pc
 
@@ -23,7 +26,7 @@ def with_the_secret_on_the_screen(pc: Pc) -> None:
 
 
 def with_the_disk_being_opened(pc: Pc) -> None:
-    pc.wait_for(PROMPT, BOOTED)
+    pc.wait_for(DRACUTS_PROMPT, BOOTED)
     pc.type(PASSPHRASE.decode())
 
 
@@ -32,11 +35,11 @@ def with_the_disk_being_opened(pc: Pc) -> None:
     [while_xen_starts, with_the_secret_on_the_screen, with_the_disk_being_opened],
 )
 def test_a_power_cut_in_the_boot_leaves_the_next_one_accepted(
-    world: BootWorld, moment: Callable[[Pc], None]
+    plain: BootWorld, moment: Callable[[Pc], None]
 ) -> None:
-    with world.pc(keeps=True) as pc:
+    with plain.pc(keeps=True) as pc:
         moment(pc)
         pc.cut()
-    with world.pc(again=True, keeps=True) as pc:
-        shows_the_secret(pc)
-        pc.wait_for(PROMPT, 90)
+    with plain.pc(again=True, keeps=True) as pc:
+        pc.wait_for(SECRET, BOOTED)
+        pc.wait_for(DRACUTS_PROMPT, 90)

@@ -19,9 +19,7 @@ def stage_new_xen(world: BootWorld) -> None:
     world.did("reseal", "--accept", "xen")
 
 
-def test_a_staged_xen_is_confirmed_and_the_old_one_refused_for_good(
-    world: BootWorld,
-) -> None:
+def test_a_staged_xen_shows_the_secret_and_is_confirmed(world: BootWorld) -> None:
     stage_new_xen(world)
     with world.pc() as pc:
         shows_the_secret(pc)
@@ -30,6 +28,10 @@ def test_a_staged_xen_is_confirmed_and_the_old_one_refused_for_good(
     world.pretend_boot(record)
     assert "\nretired: " in world.did("confirm")
 
+
+def test_a_xen_that_was_retired_is_refused_for_good(world: BootWorld) -> None:
+    stage_new_xen(world)
+    world.confirm_here()
     world.install_xen(world.cache.xen_old)
     with world.pc() as pc:
         is_refused(pc, "This boot is not one that you accepted: PCR 18 differs.")
@@ -42,8 +44,8 @@ def test_the_boot_from_before_a_staged_update_says_that_it_is(
     stage_new_xen(world)
     world.install_xen(world.cache.xen_old)
     with world.pc() as pc:
-        pc.wait_for(SECRET, BOOTED)
-        pc.wait_for(BEFORE_UPDATE, 30)
+        pc.wait_for(BEFORE_UPDATE, BOOTED)
+        pc.wait_for(SECRET, 30)
         record = enters_the_root(pc)
         write_down(pc, "before-update")
     world.pretend_boot(record)
