@@ -16,14 +16,14 @@ def test_a_file_more_in_the_initramfs_keeps_the_secret_in(world: BootWorld) -> N
     with world.files.initramfs.open("ab") as image:
         image.write(pack_initramfs({"etc/evil": b"maid\n"}))
     with world.pc() as pc:
-        is_refused(pc, "This boot is not one that you accepted: PCR 18 differs.")
+        is_refused(pc, "This boot is not one that you accepted: PCR 17 differs.")
         write_down(pc, "changed-initramfs")
 
 
 def test_another_kernel_keeps_the_secret_in(world: BootWorld) -> None:
     world.files.kernel.write_bytes(rebuilt(world.files.kernel.read_bytes()))
     with world.pc() as pc:
-        is_refused(pc, "This boot is not one that you accepted: PCR 18 differs.")
+        is_refused(pc, "This boot is not one that you accepted: PCR 17 differs.")
 
 
 def test_without_a_dynamic_launch_the_secret_stays_in(world: BootWorld) -> None:
@@ -37,7 +37,7 @@ def test_who_types_the_words_goes_on_blindly_and_is_told_so_after_login(
 ) -> None:
     world.change_menu("dom0_max_vcpus=1", "dom0_max_vcpus=1 flask=disabled")
     with world.pc() as pc:
-        pc.wait_for("This boot is not one that you accepted: PCR 18 differs.", BOOTED)
+        pc.wait_for("This boot is not one that you accepted: PCR 17 differs.", BOOTED)
         pc.wait_for(QUESTION, 30)
         pc.type("boot it blindly")
         pc.wait_for("Nothing proves that this machine is still yours.", 30)

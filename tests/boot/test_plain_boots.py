@@ -32,5 +32,5 @@ def test_the_secret_is_shown_before_dracut_asks_for_the_passphrase(
 def test_a_changed_boot_powers_off(plain: BootWorld) -> None:
     plain.change_menu("dom0_max_vcpus=1", "dom0_max_vcpus=1 flask=disabled")
     with plain.pc() as pc:
-        is_refused(pc, "This boot is not one that you accepted: PCR 18 differs.")
+        is_refused(pc, "This boot is not one that you accepted: PCR 17 differs.")
         assert DRACUTS_PROMPT not in pc.console

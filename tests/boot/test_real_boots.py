@@ -30,5 +30,5 @@ def test_an_accepted_boot_shows_the_secret_before_the_passphrase(
 def test_a_changed_xen_command_line_keeps_the_secret_in(world: BootWorld) -> None:
     world.change_menu("dom0_max_vcpus=1", "dom0_max_vcpus=1 flask=disabled")
     with world.pc() as pc:
-        is_refused(pc, "This boot is not one that you accepted: PCR 18 differs.")
+        is_refused(pc, "This boot is not one that you accepted: PCR 17 differs.")
         write_down(pc, "refused")

@@ -34,7 +34,7 @@ def test_a_xen_that_was_retired_is_refused_for_good(world: BootWorld) -> None:
     world.confirm_here()
     world.install_xen(world.cache.xen_old)
     with world.pc() as pc:
-        is_refused(pc, "This boot is not one that you accepted: PCR 18 differs.")
+        is_refused(pc, "This boot is not one that you accepted: PCR 17 differs.")
         write_down(pc, "retired")
 
 
