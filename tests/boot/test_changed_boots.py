@@ -49,4 +49,7 @@ def test_who_types_the_words_goes_on_blindly_and_is_told_so_after_login(
     (world.root / "run/aemseal/overridden").write_text("overridden\n")
     explained = world.aemseal("explain")
     assert explained.code == 6
-    assert "boot it blindly" in explained.out + explained.told
+    assert explained.out.startswith(
+        "The boot hook refused this boot, and somebody typed the words to start it all "
+        "the same. Do not type the passphrase"
+    )
