@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 HEADS = ("one boot", "aemseal", "AEM's calls", "ratio")
-_WIDTHS = (34, 14, 14, 8)
+_WIDTHS = (34, 14, 14, 10)
 
 Row = tuple[str, float, float]
 
