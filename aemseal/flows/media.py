@@ -78,15 +78,24 @@ def _is_ours(data: bytes, state: VaultState, medium: Medium) -> bool:
 
 
 def _is_in_force(files: Files, state: VaultState, medium: Medium) -> bool:
-    """Whether the acceptance for the counter's value is there, for these boots."""
+    """Whether the acceptance for the counter's value is there, for these boots.
+
+    A fallback may lie on either side of the mark: a confirm that signs nothing anew
+    takes it in.
+    """
     try:
         data = files.read(f"{medium.path}/{acceptance_file(state.count)}")
         found = None if data is None else Acceptance.parse(data)
         branches = at_least_two(branches_of(state))
     except AemsealError:
         return False
-    return found is not None and (
-        found.count == state.count
-        and [branch.policy for branch in found.branches]
-        == [branch.policy for branch in branches]
+    if found is None or found.count != state.count:
+        return False
+    boots = (*state.accepted, *state.staged)
+    fallbacks = {boot.policy for boot in boots if boot.fallback}
+    there = [branch.policy for branch in found.branches]
+    wanted = [branch.policy for branch in branches]
+    return set(there) == set(wanted) and (
+        [each for each in there if each not in fallbacks]
+        == [each for each in wanted if each not in fallbacks]
     )

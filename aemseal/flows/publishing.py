@@ -74,8 +74,9 @@ def load_key(files: Files, generation: int) -> SigningKey:
 def branches_of(state: VaultState) -> tuple[AcceptedBranch, ...]:
     """Return what a publish of this state signs, in order: accepted, MARK, staged.
 
-    MARK is there where both are, and it is no ninth branch. VaultError when there is no
-    boot, one too many or a retired one.
+    MARK is there where both are, and it is no ninth branch; a fallback entry that is
+    staged alone is no update. VaultError when there is no boot, one too many or a
+    retired one.
     """
     boots, selection = (*state.accepted, *state.staged), state.selection
     if not 1 <= len(boots) <= MAX_BRANCHES:
@@ -94,7 +95,8 @@ def branches_of(state: VaultState) -> tuple[AcceptedBranch, ...]:
         )
         for group in (state.accepted, state.staged)
     )
-    has_mark = accepted and staged and len(boots) < MAX_BRANCHES
+    is_update = any(not each.fallback for each in state.staged)
+    has_mark = accepted and is_update and len(boots) < MAX_BRANCHES
     return (*accepted, *((MARK,) if has_mark else ()), *staged)
 
 

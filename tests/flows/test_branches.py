@@ -150,3 +150,30 @@ def test_an_acceptance_without_its_mark_is_not_the_one_in_force(
         write_acceptance(files, INTERNAL, sign(now, INTERNAL, others, 7, signing))
         (problem,) = medium_problems(files, now)
         assert problem.can_refresh
+
+
+def test_a_fallback_may_lie_on_either_side_of_the_mark(
+    tmp_path: Path,
+) -> None:
+    """A confirm of the boot from before takes it in, and signs nothing anew."""
+    files, signing = Files(tmp_path), SigningKey.generate()
+    old, new, third = sealed(BOOTS[:3])
+    kept = replace(third, fallback=True)
+    now = state((old,), (new, kept))
+    files.make_folder(INTERNAL.path)
+    vault = VaultFile(
+        1, INTERNAL.label, now.counter, signing.public, REFERENCE, SECRETS
+    )
+    for path in (f"{INTERNAL.path}/vault", kept_vault_file(INTERNAL.label)):
+        files.write(path, vault.to_bytes())
+    branches = branches_of(now)
+    write_acceptance(files, INTERNAL, sign(now, INTERNAL, branches, 7, signing))
+    assert medium_problems(files, now) == ()
+    assert medium_problems(files, state((old, kept), (new,))) == ()
+
+
+def test_a_fallback_that_is_staged_alone_is_no_update() -> None:
+    """It is taken in by a confirm that signs nothing anew."""
+    old, new = sealed(BOOTS[:2])
+    now = state((old,), (replace(new, fallback=True),))
+    assert [each.policy for each in branches_of(now)] == [old.policy, new.policy]
