@@ -7,18 +7,18 @@ was, whatever the one before did.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 from boot_secrets import GuardedWorld
 from boot_world import BootWorld, PlainWorld
+from scenes import require_boots
 from tpm_sim.cache import Cache
 
 
 @pytest.fixture(scope="session")
 def _settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BootWorld]:
-    _require_boots()
+    require_boots()
     with BootWorld(tmp_path_factory.mktemp("text"), Cache.default()) as world:
         world.enrol()
         world.confirm_here()
@@ -27,7 +27,7 @@ def _settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BootWorld]:
 
 @pytest.fixture(scope="session")
 def _plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BootWorld]:
-    _require_boots()
+    require_boots()
     with PlainWorld(tmp_path_factory.mktemp("plain"), Cache.default()) as world:
         world.enrol()
         world.confirm_here()
@@ -36,7 +36,7 @@ def _plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BootWorld]:
 
 @pytest.fixture(scope="session")
 def _guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedWorld]:
-    _require_boots()
+    require_boots()
     with GuardedWorld(tmp_path_factory.mktemp("three"), Cache.default()) as world:
         world.seal_three()
         yield world
@@ -61,8 +61,3 @@ def guarded(_guarded: GuardedWorld) -> Iterator[GuardedWorld]:
     """One with a text, a one-time code and the disk's key, the latter behind a PIN."""
     with _guarded.as_it_was():
         yield _guarded
-
-
-def _require_boots() -> None:
-    if not os.environ.get("AEMSEAL_BOOT"):
-        pytest.skip("real boots are run by: make test-boot")

@@ -11,6 +11,7 @@ import os
 import re
 from pathlib import Path
 
+import pytest
 from boot_world import PROMPT, SECRET, VERDICT, record_of
 from tpm_sim.luks_root import PASSPHRASE
 from tpm_sim.qemu import Pc
@@ -23,6 +24,12 @@ DRACUTS_PROMPT = "Enter passphrase for "
 """How the prompt begins where there is no systemd in the initramfs."""
 
 DO_NOT_TYPE = "Do not type your disk passphrase."
+
+
+def require_boots() -> None:
+    """Skip what boots a machine in QEMU: half a minute each is not for every run."""
+    if not os.environ.get("AEMSEAL_BOOT"):
+        pytest.skip("real boots are run by: make test-boot")
 
 
 def shows_the_secret(pc: Pc) -> None:

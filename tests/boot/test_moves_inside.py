@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from boot_world import PROMPT, VERDICT, record_of
 from inside_world import CLEAN, HANDED_IN, InsideWorld, ended
-from scenes import shows_the_secret
+from scenes import require_boots, shows_the_secret
 from tpm_sim.cache import Cache
 from tpm_sim.luks_root import PASSPHRASE
 from tpm_sim.qemu import Pc
@@ -34,8 +34,7 @@ _RESEAL = ("aemseal", "reseal", "--accept", "xen")
 @pytest.fixture(scope="module")
 def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InsideWorld]:
     """A machine with a sealed text, its boot accepted, all of it on its disks."""
-    if not os.environ.get("AEMSEAL_BOOT"):
-        pytest.skip("real boots are run by: make test-boot")
+    require_boots()
     with InsideWorld(tmp_path_factory.mktemp("inside"), Cache.default()) as world:
         world.settle()
         yield world

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from boot_world import LINUX_WORDS, PROMPT, SECRET, VERDICT, BootWorld
-from scenes import BOOTED, DO_NOT_TYPE, QUESTION
+from scenes import BOOTED, DO_NOT_TYPE, QUESTION, require_boots
 from tpm_sim.boot_directory import BOOT_UUID, LUKS_UUID
 from tpm_sim.boot_disk import make_boot_disk
 from tpm_sim.cache import Cache
@@ -67,8 +67,7 @@ class SplashWorld(BootWorld):
 @pytest.fixture(scope="module")
 def splash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SplashWorld]:
     """Its first boot is staged."""
-    if not os.environ.get("AEMSEAL_BOOT"):
-        pytest.skip("real boots are run by: make test-boot")
+    require_boots()
     folder = tmp_path_factory.mktemp("splash")
     with SplashWorld(folder, Cache.default()) as world:
         world.enrol()

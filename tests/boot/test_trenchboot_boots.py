@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
-from scenes import enters_the_root, is_refused, shows_the_secret
+from scenes import enters_the_root, is_refused, require_boots, shows_the_secret
 from tpm_sim.cache import Cache
 from trenchboot_world import TrenchbootWorld
 
@@ -16,8 +15,7 @@ pytestmark = pytest.mark.tpm
 
 @pytest.fixture(scope="module")
 def _settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrenchbootWorld]:
-    if not os.environ.get("AEMSEAL_BOOT"):
-        pytest.skip("real boots are run by: make test-boot")
+    require_boots()
     folder = tmp_path_factory.mktemp("trenchboot")
     with TrenchbootWorld(folder, Cache.default()) as world:
         world.enrol()

@@ -130,6 +130,19 @@ def test_the_mark_is_signed_with_the_boots() -> None:
     assert acceptance.policy == policy_nv_equal(listed, counter_name(now.counter), 7)
 
 
+def published(files: Files, now: VaultState, signing: SigningKey) -> None:
+    """Put on the medium what a publish of this state puts there; no fault is found."""
+    files.make_folder(INTERNAL.path)
+    vault = VaultFile(
+        1, INTERNAL.label, now.counter, signing.public, REFERENCE, SECRETS
+    )
+    for path in (f"{INTERNAL.path}/vault", kept_vault_file(INTERNAL.label)):
+        files.write(path, vault.to_bytes())
+    signed = sign(now, INTERNAL, branches_of(now), 7, signing)
+    write_acceptance(files, INTERNAL, signed)
+    assert medium_problems(files, now) == ()
+
+
 def test_an_acceptance_without_its_mark_is_not_the_one_in_force(
     tmp_path: Path,
 ) -> None:
@@ -137,15 +150,8 @@ def test_an_acceptance_without_its_mark_is_not_the_one_in_force(
     files, signing = Files(tmp_path), SigningKey.generate()
     old, new = sealed(BOOTS[:2])
     now = state((old,), (new,))
-    files.make_folder(INTERNAL.path)
-    vault = VaultFile(
-        1, INTERNAL.label, now.counter, signing.public, REFERENCE, SECRETS
-    )
-    for path in (f"{INTERNAL.path}/vault", kept_vault_file(INTERNAL.label)):
-        files.write(path, vault.to_bytes())
+    published(files, now, signing)
     branches = branches_of(now)
-    write_acceptance(files, INTERNAL, sign(now, INTERNAL, branches, 7, signing))
-    assert medium_problems(files, now) == ()
     for others in ((branches[0], branches[2]), branches[::-1]):
         write_acceptance(files, INTERNAL, sign(now, INTERNAL, others, 7, signing))
         (problem,) = medium_problems(files, now)
@@ -160,15 +166,7 @@ def test_a_fallback_may_lie_on_either_side_of_the_mark(
     old, new, third = sealed(BOOTS[:3])
     kept = replace(third, fallback=True)
     now = state((old,), (new, kept))
-    files.make_folder(INTERNAL.path)
-    vault = VaultFile(
-        1, INTERNAL.label, now.counter, signing.public, REFERENCE, SECRETS
-    )
-    for path in (f"{INTERNAL.path}/vault", kept_vault_file(INTERNAL.label)):
-        files.write(path, vault.to_bytes())
-    branches = branches_of(now)
-    write_acceptance(files, INTERNAL, sign(now, INTERNAL, branches, 7, signing))
-    assert medium_problems(files, now) == ()
+    published(files, now, signing)
     assert medium_problems(files, state((old, kept), (new,))) == ()
 
 
